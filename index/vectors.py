@@ -1,0 +1,86 @@
+"""Raw row-major blocks of vectors, without a header; shape and dtype stand in `segment.json`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import IndexCorruptError
+
+VectorDtype = Literal["f32", "f16", "i8"]
+
+NUMPY_DTYPES: dict[VectorDtype, type[np.generic]] = {
+    "f32": np.float32,
+    "f16": np.float16,
+    "i8": np.int8,
+}
+
+
+class Vectors:
+    """The vectors of a segment, mapped; row `i` embeds passage `i`.
+
+    Args:
+        stored: `[rows, dim]` as on disk.
+        scale: `[dim]` factors that turn `i8` codes into values; `None` for floats.
+    """
+
+    def __init__(self, stored: NDArray[np.generic], scale: NDArray[np.float32] | None = None) -> None:
+        self.stored = stored
+        self._scale = scale
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        rows: int,
+        dim: int,
+        dtype: VectorDtype,
+        scale: NDArray[np.float32] | None = None,
+        mmap: bool = True,
+    ) -> "Vectors":
+        """The block at `path`.
+
+        Raises:
+            IndexCorruptError: The file is missing or has another size than `[rows, dim]` needs.
+        """
+        numpy_dtype = np.dtype(NUMPY_DTYPES[dtype]).newbyteorder("<")
+        expected = rows * dim * numpy_dtype.itemsize
+        found = path.stat().st_size if path.is_file() else None
+        if found != expected:
+            raise IndexCorruptError(
+                f"{path}: expected {expected} bytes for {rows} vectors of {dim} x {dtype}, found "
+                f"{'no file' if found is None else found}: run `ragkit index verify`, then rebuild"
+            )
+        if rows == 0:
+            return cls(np.empty((0, dim), numpy_dtype), scale)
+        if mmap:
+            return cls(np.memmap(path, numpy_dtype, mode="r", shape=(rows, dim)), scale)
+        return cls(np.fromfile(path, numpy_dtype).reshape(rows, dim), scale)
+
+    def __len__(self) -> int:
+        return self.stored.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self.stored.shape[1]
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop` as values, `[stop - start, dim]`; a view if stored as fp32."""
+        return self._decode(self.stored[start:stop])
+
+    def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The given rows as values, `[rows, dim]`."""
+        return self._decode(self.stored[rows])
+
+    def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """First row and values of each run of at most `size` rows."""
+        for start in range(0, len(self), size):
+            yield start, self.read(start, min(start + size, len(self)))
+
+    def _decode(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+        values = np.asarray(stored).astype(np.float32, copy=False)
+        return values if self._scale is None else values * self._scale

@@ -1,0 +1,83 @@
+"""Recipes: a YAML file that fits a frozen dataclass, overridden by `key=value`."""
+
+import dataclasses
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform
+
+import yaml
+
+from ragkit.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+def config(cls: type[T]) -> type[T]:
+    """Make a class a frozen, keyword-only dataclass that rejects unknown keys."""
+    cls.__pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}  # type: ignore[attr-defined]
+    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def find_recipe(name: str) -> Path:
+    """The recipe's file: a path, or a name below `ragkit.recipes` without `.yaml`.
+
+    Raises:
+        ConfigError: There is no such file; the message lists the recipes that ship.
+    """
+    shipped = Path(str(files("ragkit.recipes")))
+    for candidate in (Path(name), shipped / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
+    raise ConfigError(f"no recipe {name!r}: give a path to a YAML file or one of {', '.join(known)}")
+
+
+def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+    """Return the recipe at `path`, with `a.b=value` overrides applied, as an instance of `schema`.
+
+    Raises:
+        ConfigError: The file is not YAML, or a key or value does not fit the schema.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines, found {type(tree).__name__}")
+    for override in overrides:
+        _assign(tree, override)
+    try:
+        return TypeAdapter(schema).validate_python(tree)
+    except ValidationError as error:
+        faults = [
+            f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
+            for fault in error.errors()
+        ]
+        raise ConfigError("\n".join([f"{path} does not fit {schema.__name__}:", *faults])) from error
+
+
+def dump_config(instance: object) -> str:
+    """`instance` as YAML that `load_config` reads back to an equal object."""
+    from pydantic import TypeAdapter
+
+    tree = TypeAdapter(type(instance)).dump_python(instance, mode="json")
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _assign(tree: dict[str, Any], override: str) -> None:
+    """Put `value` at `a.b` of `tree` for the override `a.b=value`."""
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"expected key=value, got {override!r}: write for example encoder=hash:64")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{override!r}: {parent!r} is a value, not a group of keys")
+    tree[leaf] = yaml.safe_load(value)

@@ -1,0 +1,143 @@
+"""Terminal output of the commands: logs and progress on stderr, results alone on stdout.
+
+The library calls `progress` and `track` everywhere; both are silent until a program calls `setup`.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal, Protocol, TypeVar
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+ProgressKind = Literal["auto", "bar", "json", "none"]
+
+LOG_EVERY_S = 30.0
+JSON_EVERY_S = 1.0
+
+logger = logging.getLogger(__name__)
+_kind: ProgressKind | Literal["log"] = "none"
+
+
+class Bar(Protocol):
+    """A stage that is under way."""
+
+    def advance(self, count: int = 1, **facts: float | int | str) -> None:
+        """Count `count` more units as done; `facts` are shown beside the bar."""
+        ...
+
+
+def setup(*, progress: ProgressKind = "auto", verbosity: int = 0, log_file: str = "") -> None:
+    """Send logs and progress to stderr; called once, by a program, never by the library.
+
+    Args:
+        progress: `auto` is a bar on a terminal and a log line now and then elsewhere.
+        verbosity: -1 errors only, 0 warnings, 1 information, 2 and more everything.
+    """
+    global _kind
+    terminal = sys.stderr.isatty()
+    _kind = ("bar" if terminal else "log") if progress == "auto" else progress
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = RichHandler(console=Console(stderr=True), show_path=verbosity > 1, show_time=terminal)
+    handlers: list[logging.Handler] = [handler]
+    if log_file:
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+    package = logging.getLogger("ragkit")
+    package.handlers, package.propagate = handlers, False
+    package.setLevel(min(level, logging.INFO) if _kind == "log" and verbosity == 0 else level)
+
+
+@contextmanager
+def progress(description: str, *, total: int | None = None) -> Iterator[Bar]:
+    """A bar for one stage of work, as `setup` chose: drawn, logged, one JSON a second, or silent."""
+    if _kind == "bar":
+        with _draw() as drawn:
+            yield _Drawn(drawn, description, total)
+    elif _kind == "none":
+        yield _Silent()
+    else:
+        bar = _Written(description, total, as_json=_kind == "json")
+        yield bar
+        bar.write()
+
+
+def track(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:
+    """`items`, with a bar that counts them."""
+    with progress(description, total=total) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+def _draw() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=False)
+
+
+class _Silent:
+    def advance(self, count: int = 1, **facts: float | int | str) -> None:
+        pass
+
+
+class _Drawn:
+    def __init__(self, drawn: Progress, description: str, total: int | None) -> None:
+        self._drawn = drawn
+        self._task = drawn.add_task(description, total=total, facts="")
+
+    def advance(self, count: int = 1, **facts: float | int | str) -> None:
+        shown = "  ".join(f"{name} {_short(value)}" for name, value in facts.items())
+        self._drawn.update(self._task, advance=count, facts=shown)
+
+
+class _Written:
+    """Progress where nobody watches: a log line every half minute or a JSON line every second."""
+
+    def __init__(self, description: str, total: int | None, *, as_json: bool) -> None:
+        self._description, self._total, self._as_json = description, total, as_json
+        self._facts: dict[str, float | int | str] = {}
+        self._done, self._started = 0, time.monotonic()
+        self._written = self._started
+
+    def advance(self, count: int = 1, **facts: float | int | str) -> None:
+        self._done += count
+        self._facts = facts
+        if time.monotonic() - self._written >= (JSON_EVERY_S if self._as_json else LOG_EVERY_S):
+            self.write()
+
+    def write(self) -> None:
+        self._written = time.monotonic()
+        elapsed_s = self._written - self._started
+        left = (self._total or 0) - self._done
+        eta_s = round(elapsed_s / self._done * left, 1) if self._total and self._done else None
+        if self._as_json:
+            line = {"stage": self._description, "done": self._done, "total": self._total}
+            line |= {"elapsed_s": round(elapsed_s, 1), "eta_s": eta_s} | self._facts
+            sys.stderr.write(json.dumps(line) + "\n")
+        else:
+            of = f" of {self._total}" if self._total else ""
+            facts = "".join(f", {name} {_short(value)}" for name, value in self._facts.items())
+            logger.info("%s: %d%s in %.0f s%s", self._description, self._done, of, elapsed_s, facts)
+
+
+def _short(value: float | int | str) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""From files to passages: readers and chunkers. Imports no torch."""

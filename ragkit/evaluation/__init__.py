@@ -1,0 +1,1 @@
+"""How good is it: metrics and the runs that compute them."""
