@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import IndexCorruptError
+from ragkit.index.decode import decode
 
 VectorDtype = Literal["f32", "f16", "i8"]
 
@@ -26,7 +27,9 @@ class Vectors:
         scale: `[dim]` factors that turn `i8` codes into values; `None` for floats.
     """
 
-    def __init__(self, stored: NDArray[np.generic], scale: NDArray[np.float32] | None = None) -> None:
+    def __init__(
+        self, stored: NDArray[np.generic], scale: NDArray[np.float32] | None = None
+    ) -> None:
         self.stored = stored
         self._scale = scale
 
@@ -68,19 +71,35 @@ class Vectors:
         """Width of a vector."""
         return self.stored.shape[1]
 
-    def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows `start` to `stop` as values, `[stop - start, dim]`; a view if stored as fp32."""
-        return self._decode(self.stored[start:stop])
+    @property
+    def plain(self) -> bool:
+        """Whether the stored numbers are the values, so that reading copies nothing."""
+        return self.stored.dtype == np.float32 and self._scale is None
+
+    def read(
+        self, start: int, stop: int, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Rows `start` to `stop` as values, `[stop - start, dim]`; a view if stored as fp32.
+
+        Args:
+            out: Where the values go unless they are a view.
+        """
+        return decode(self.stored[start:stop], self._scale, out=out)
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """The given rows as values, `[rows, dim]`."""
-        return self._decode(self.stored[rows])
+        return decode(self.stored[rows], self._scale)
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """First row and values of each run of at most `size` rows."""
         for start in range(0, len(self), size):
             yield start, self.read(start, min(start + size, len(self)))
 
-    def _decode(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
-        values = np.asarray(stored).astype(np.float32, copy=False)
-        return values if self._scale is None else values * self._scale
+
+def encode(
+    values: NDArray[np.float32], dtype: VectorDtype, scale: NDArray[np.float32] | None
+) -> NDArray[np.generic]:
+    """Values as they are stored, `[rows, dim]`."""
+    if scale is not None:
+        values = np.clip(np.rint(values / scale), -127, 127)
+    return np.ascontiguousarray(values.astype(np.dtype(NUMPY_DTYPES[dtype]).newbyteorder("<")))

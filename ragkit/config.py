@@ -1,7 +1,7 @@
 """Recipes: a YAML file that fits a frozen dataclass, overridden by `key=value`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
@@ -13,7 +13,9 @@ from ragkit.errors import ConfigError
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,))
+@dataclass_transform(
+    frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,)
+)
 def config(cls: type[T]) -> type[T]:
     """Make a class a frozen, keyword-only dataclass that rejects unknown keys."""
     cls.__pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}  # type: ignore[attr-defined]
@@ -31,7 +33,9 @@ def find_recipe(name: str) -> Path:
         if candidate.is_file():
             return candidate
     known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
-    raise ConfigError(f"no recipe {name!r}: give a path to a YAML file or one of {', '.join(known)}")
+    raise ConfigError(
+        f"no recipe {name!r}: give a path to a YAML file or one of {', '.join(known)}"
+    )
 
 
 def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
@@ -40,8 +44,18 @@ def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T
     Raises:
         ConfigError: The file is not YAML, or a key or value does not fit the schema.
     """
-    from pydantic import TypeAdapter, ValidationError
+    tree = read_tree(path)
+    for override in overrides:
+        _assign(tree, override)
+    return fit_config(schema, tree, origin=str(path))
 
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The keys and values of the YAML file at `path`.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not a YAML mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -50,8 +64,20 @@ def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, found {type(tree).__name__}")
-    for override in overrides:
-        _assign(tree, override)
+    return tree
+
+
+def fit_config(schema: type[T], tree: Mapping[str, Any], *, origin: str) -> T:
+    """`tree` as an instance of `schema`.
+
+    Args:
+        origin: Where the tree comes from, for the message.
+
+    Raises:
+        ConfigError: A key or value does not fit; the message lists all that do not.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
     try:
         return TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
@@ -59,7 +85,9 @@ def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T
             f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
             for fault in error.errors()
         ]
-        raise ConfigError("\n".join([f"{path} does not fit {schema.__name__}:", *faults])) from error
+        raise ConfigError(
+            "\n".join([f"{origin} does not fit {schema.__name__}:", *faults])
+        ) from error
 
 
 def dump_config(instance: object) -> str:
@@ -74,7 +102,9 @@ def _assign(tree: dict[str, Any], override: str) -> None:
     """Put `value` at `a.b` of `tree` for the override `a.b=value`."""
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"expected key=value, got {override!r}: write for example encoder=hash:64")
+        raise ConfigError(
+            f"expected key=value, got {override!r}: write for example encoder=hash:64"
+        )
     *parents, leaf = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})

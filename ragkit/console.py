@@ -62,7 +62,7 @@ def setup(*, progress: ProgressKind = "auto", verbosity: int = 0, log_file: str 
 
 @contextmanager
 def progress(description: str, *, total: int | None = None) -> Iterator[Bar]:
-    """A bar for one stage of work, as `setup` chose: drawn, logged, one JSON a second, or silent."""
+    """A bar for one stage of work, as `setup` chose: drawn, logged, JSON lines, or silent."""
     if _kind == "bar":
         with _draw() as drawn:
             yield _Drawn(drawn, description, total)
@@ -130,9 +130,9 @@ class _Written:
         left = (self._total or 0) - self._done
         eta_s = round(elapsed_s / self._done * left, 1) if self._total and self._done else None
         if self._as_json:
-            line = {"stage": self._description, "done": self._done, "total": self._total}
-            line |= {"elapsed_s": round(elapsed_s, 1), "eta_s": eta_s} | self._facts
-            sys.stderr.write(json.dumps(line) + "\n")
+            counts = {"stage": self._description, "done": self._done, "total": self._total}
+            times = {"elapsed_s": round(elapsed_s, 1), "eta_s": eta_s}
+            sys.stderr.write(json.dumps({**counts, **times, **self._facts}) + "\n")
         else:
             of = f" of {self._total}" if self._total else ""
             facts = "".join(f", {name} {_short(value)}" for name, value in self._facts.items())

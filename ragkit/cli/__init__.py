@@ -1,1 +1,16 @@
 """The command line: one verb per command; parses, calls, prints."""
+
+import sys
+
+
+def main() -> None:
+    """Run `ragkit`."""
+    from ragkit.cli.app import app
+
+    app()
+
+
+def build_index() -> None:
+    """Run `build-index`, which is `ragkit index build`."""
+    sys.argv[1:1] = ["index", "build"]
+    main()

@@ -1,0 +1,86 @@
+"""Where each file of an index directory lies."""
+
+import os
+import time
+from pathlib import Path
+
+from ragkit.errors import ConfigError, IndexStateError
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Layout:
+    """The paths below one index directory; see docs/index-format.md."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.current = root / "CURRENT"
+        self.lock = root / "LOCK"
+        self.generations = root / "gen"
+        self.segments = root / "seg"
+        self.builds = root / "build"
+        self.rejects = root / "rejects"
+
+    def manifest(self, generation: int) -> Path:
+        """The manifest of a generation."""
+        return self.generations / f"{generation:06d}.json"
+
+    def segment(self, segment_id: str) -> Path:
+        """The folder of a segment."""
+        return self.segments / segment_id
+
+    def is_index(self) -> bool:
+        """Whether something was published here."""
+        return self.current.is_file()
+
+    def is_ours(self) -> bool:
+        """Whether the folder may be written to: absent, empty, an index, or one under way."""
+        if not self.root.exists():
+            return True
+        if not self.root.is_dir():
+            return False
+        return self.is_index() or {p.name for p in self.root.iterdir()} <= {
+            "LOCK",
+            "build",
+            "gen",
+            "rejects",
+            "seg",
+        }
+
+    def require_ours(self) -> None:
+        """Refuse a folder that holds something else.
+
+        Raises:
+            ConfigError: It is a file, or a folder of other things; nothing was touched.
+        """
+        if not self.is_ours():
+            raise ConfigError(
+                f"{self.root} exists and is not a ragkit index; nothing was touched: "
+                "choose another output path"
+            )
+
+    def require_index(self) -> None:
+        """Refuse a path where nothing was published.
+
+        Raises:
+            ConfigError: There is no such path.
+            IndexStateError: The path is there, but nothing was published in it.
+        """
+        if self.is_index():
+            return
+        if not self.root.exists():
+            raise ConfigError(
+                f"no index at {self.root}: build one with `build-index ... -o {self.root}`"
+            )
+        hint = (
+            "run the same `build-index` command again to finish it"
+            if self.builds.is_dir()
+            else ("build one with `build-index`")
+        )
+        raise IndexStateError(f"{self.root} has no published generation (no file CURRENT): {hint}")
+
+
+def new_segment_id() -> str:
+    """A name that sorts by time: 48 bits of milliseconds, 80 random bits, in Crockford's base 32."""
+    number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,156 @@
+"""Passages as an Arrow file: row `i` is the passage that vector `i` embeds."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from ragkit.errors import IndexCorruptError
+from ragkit.index.storage import HashingFile
+from ragkit.types import Passage
+
+# All record batches but the last have this many rows, so that a row's batch is a shift away.
+BATCH_BITS = 16
+BATCH_ROWS = 1 << BATCH_BITS
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.large_string()),
+        ("doc_id", pa.large_string()),
+        ("chunk", pa.int32()),
+        ("title", pa.large_string()),
+        ("text", pa.large_string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("num_tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("hash", pa.binary(16)),
+        ("source", pa.large_string()),
+        ("meta", pa.large_string()),
+    ]
+)
+
+
+def to_batch(passages: Sequence[Passage]) -> pa.RecordBatch:
+    """The passages as rows of `SCHEMA`; `hash` is the xxh3-128 of the text."""
+    columns: dict[str, list[Any]] = {
+        name: [getattr(passage, name) for passage in passages]
+        for name in SCHEMA.names
+        if name not in ("hash", "meta")
+    }
+    columns["hash"] = [xxhash.xxh3_128_digest(passage.text.encode()) for passage in passages]
+    columns["meta"] = [_dump(passage.meta) for passage in passages]
+    return pa.RecordBatch.from_pydict(columns, schema=SCHEMA)
+
+
+def write_passages(file: HashingFile, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write rows to an Arrow IPC file in batches of `BATCH_ROWS`; the number of rows."""
+    rows = 0
+    with pa.ipc.new_file(file, SCHEMA) as writer:
+        for batch in _rebatch(batches):
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def _rebatch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    waiting: list[pa.RecordBatch] = []
+    num_waiting = 0
+    for batch in batches:
+        waiting.append(batch)
+        num_waiting += batch.num_rows
+        while num_waiting >= BATCH_ROWS:
+            whole = pa.concat_batches(waiting)
+            yield whole.slice(0, BATCH_ROWS)
+            waiting = [whole.slice(BATCH_ROWS)]
+            num_waiting -= BATCH_ROWS
+    if num_waiting:
+        yield pa.concat_batches(waiting)
+
+
+class Passages:
+    """The passages of a segment, mapped: a column of some rows costs only those rows."""
+
+    def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._rows = sum(batch.num_rows for batch in batches)
+
+    @classmethod
+    def open(cls, path: Path, *, mmap: bool = True) -> "Passages":
+        """The passages at `path`.
+
+        Raises:
+            IndexCorruptError: The file is missing, no Arrow file, or has other columns or batches.
+        """
+        try:
+            source = pa.memory_map(str(path)) if mmap else pa.OSFile(str(path))
+            reader = pa.ipc.open_file(source)
+            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        except (OSError, pa.ArrowInvalid) as error:
+            raise IndexCorruptError(
+                f"{path} is no readable Arrow file ({error}): rebuild"
+            ) from error
+        if reader.schema.names[: len(SCHEMA)] != SCHEMA.names:
+            raise IndexCorruptError(f"{path} has columns {reader.schema.names}: rebuild the index")
+        if any(batch.num_rows != BATCH_ROWS for batch in batches[:-1]):
+            raise IndexCorruptError(f"{path} has batches of uneven size: rebuild the index")
+        return cls(batches)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """One column of the given rows; strings come as an object array, `[rows]`."""
+        which = rows >> BATCH_BITS
+        if len(self._batches) == 1:
+            return self._take(0, name, rows)
+        order = np.argsort(which, kind="stable")
+        bounds = np.searchsorted(which[order], np.arange(len(self._batches) + 1))
+        found = [
+            self._take(i, name, rows[order[start:stop]] & (BATCH_ROWS - 1))
+            for i, (start, stop) in enumerate(pairwise(bounds))
+            if stop > start
+        ]
+        if not found:
+            return np.empty(0, object)
+        out = np.empty(len(rows), found[0].dtype)
+        out[order] = np.concatenate(found)
+        return out
+
+    def passages(self, rows: NDArray[np.int64]) -> list[Passage]:
+        """The given rows as records, in the order asked for."""
+        names = [name for name in SCHEMA.names if name != "hash"]
+        columns = {name: self.column(name, rows).tolist() for name in names}
+        columns["meta"] = [json.loads(meta) for meta in columns["meta"]]
+        return [
+            Passage(**dict(zip(names, row, strict=True)))
+            for row in zip(*columns.values(), strict=True)
+        ]
+
+    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows in order, a record batch at a time, with only these columns."""
+        for batch in self._batches:
+            yield batch.select(list(columns))
+
+    def _take(self, batch: int, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        taken = self._batches[batch].column(name).take(pa.array(rows))
+        return np.asarray(taken.to_numpy(zero_copy_only=False))
+
+
+def id_order(passages: Passages) -> NDArray[np.int64]:
+    """Rows sorted by the UTF-8 bytes of their ids."""
+    ids = pa.chunked_array(
+        [batch.column("id") for batch in passages.scan(["id"])], pa.large_string()
+    )
+    return np.asarray(pc.sort_indices(ids)).astype(np.int64)
+
+
+def _dump(meta: object) -> str:
+    return json.dumps(meta, ensure_ascii=False, sort_keys=True, default=str)

@@ -1,0 +1,205 @@
+"""An opened index: one generation, mapped, searched by vector."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ragkit.errors import ConfigError, IndexStateError, ShapeError
+from ragkit.index.exact import search_exact
+from ragkit.index.layout import Layout
+from ragkit.index.manifest import Manifest, read_current
+from ragkit.index.merge import merge_hits
+from ragkit.index.segment import Segment, open_segment
+from ragkit.index.verify import raise_faults, verify_index
+from ragkit.types import Metric, Passage
+
+Verify = Literal["off", "fast", "full"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The passages and vectors of one generation; safe to share between threads.
+
+    Args:
+        manifest: What was published.
+        segments: In the order of their first row.
+    """
+
+    path: Path
+    manifest: Manifest
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        mmap: bool = True,
+        verify: Verify = "fast",
+        generation: int | None = None,
+    ) -> "Index":
+        """The index at `path`, without reading more than headers when mapped.
+
+        Args:
+            verify: `fast` compares sizes, row counts and the hashes of the small files that say
+                how to read the others; `full` reads every byte; `off` trusts the files' content.
+            generation: An older one that is still there, instead of the current.
+
+        Raises:
+            ConfigError: There is no index at `path`.
+            IndexStateError: Nothing is published, or a newer ragkit wrote it.
+            IndexCorruptError: A file is missing or damaged.
+        """
+        layout = Layout(Path(path))
+        if verify == "full":
+            raise_faults(verify_index(layout.root, generation=generation))
+        manifest = read_current(layout, generation=generation)
+        metric = cast(Metric, manifest.metric)
+        segments = tuple(
+            open_segment(layout.root, entry, metric=metric, mmap=mmap)
+            for entry in manifest.segments
+        )
+        return cls(layout.root, manifest, segments)
+
+    def __len__(self) -> int:
+        return sum(segment.rows for segment in self.segments)
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self.manifest.dim
+
+    @property
+    def metric(self) -> Metric:
+        """How queries and vectors are compared."""
+        return cast(Metric, self.manifest.metric)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a search compares the query with every vector."""
+        return all(segment.ann is None for segment in self.segments)
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        *,
+        k: int,
+        params: Mapping[str, int] | None = None,
+        exact: bool = False,
+        threads: int | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and rows of the best passages, best first, `[queries, <= k]` each.
+
+        An approximate index may find fewer than `k`: its empty slots have row -1.
+
+        Args:
+            queries: `[queries, dim]`, of length 1 if the metric is cosine.
+            params: Search parameters of the FAISS index instead of the tuned ones.
+            exact: Compare with every stored vector, whatever the index type.
+
+        Raises:
+            ShapeError: The queries have another width, or hold NaN.
+            IndexStateError: `exact` was asked of an index that kept no vectors.
+        """
+        queries = self._checked(queries)
+        if exact and any(segment.vectors is None for segment in self.segments):
+            raise IndexStateError(
+                "the index keeps no raw vectors: rebuild with --keep-vectors f16 to search exactly"
+            )
+        found = [
+            self._search_segment(segment, queries, k=k, params=params, exact=exact, threads=threads)
+            for segment in self.segments
+        ]
+        return merge_hits(found, k=k)
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each passage id, -1 where there is none, `[ids]`."""
+        rows = np.full(len(ids), -1, np.int64)
+        for segment in self.segments:
+            found = segment.keys.find(ids, segment.passages)
+            rows = np.where(found >= 0, found + segment.base, rows)
+        return rows
+
+    def column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """One column of the passages at `rows`, `[rows]`."""
+        if len(self.segments) == 1:
+            return self.segments[0].passages.column(name, rows)
+        out = np.empty(len(rows), object)
+        for segment, places in self._split(rows):
+            out[places] = segment.passages.column(name, rows[places] - segment.base)
+        return out
+
+    def passages(self, rows: NDArray[np.int64]) -> list[Passage]:
+        """The passages at `rows`, in that order."""
+        out: list[Passage | None] = [None] * len(rows)
+        for segment, places in self._split(rows):
+            for place, passage in zip(
+                places, segment.passages.passages(rows[places] - segment.base), strict=True
+            ):
+                out[int(place)] = passage
+        return [passage for passage in out if passage is not None]
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The stored vectors at `rows`, `[rows, dim]`.
+
+        Raises:
+            IndexStateError: The index was built with `--keep-vectors none`.
+        """
+        out = np.empty((len(rows), self.dim), np.float32)
+        for segment, places in self._split(rows):
+            if segment.vectors is None:
+                raise IndexStateError(
+                    "the index keeps no raw vectors: rebuild with --keep-vectors f16"
+                )
+            out[places] = segment.vectors.take(rows[places] - segment.base)
+        return out
+
+    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All passages in row order, a record batch at a time, with only these columns."""
+        for segment in self.segments:
+            yield from segment.passages.scan(columns)
+
+    def _checked(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise ShapeError(
+                f"queries must be [queries, {self.dim}], got {list(queries.shape)}: embed them "
+                "with the encoder of the index"
+            )
+        if not np.isfinite(queries).all():
+            raise ShapeError("a query vector holds NaN or infinity: check what embedded it")
+        return np.ascontiguousarray(queries, np.float32)
+
+    def _search_segment(
+        self,
+        segment: Segment,
+        queries: NDArray[np.float32],
+        *,
+        k: int,
+        params: Mapping[str, int] | None,
+        exact: bool,
+        threads: int | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if segment.vectors is not None and (segment.ann is None or exact):
+            scores, rows = search_exact(
+                segment.vectors, queries, k=k, metric=self.metric, threads=threads
+            )
+        elif segment.ann is not None:
+            chosen = self.manifest.ann.get("params", {}) if params is None else params
+            scores, rows = segment.ann.search(
+                queries, k=k, params=chosen, threads=threads, vectors=segment.vectors
+            )
+        else:
+            raise ConfigError(f"{self.path} holds neither vectors nor a FAISS index: rebuild it")
+        return scores, np.where(rows >= 0, rows + segment.base, -1)
+
+    def _split(self, rows: NDArray[np.int64]) -> Iterator[tuple[Segment, NDArray[np.intp]]]:
+        """Each segment that owns some of the rows, with their places in `rows`."""
+        for segment in self.segments:
+            places = np.flatnonzero((rows >= segment.base) & (rows < segment.base + segment.rows))
+            if len(places):
+                yield segment, places

@@ -1,0 +1,172 @@
+"""Writes that are complete and on the disk, or an error: a full disk can look like success."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import xxhash
+
+from ragkit.errors import StorageError
+
+READ_BYTES = 1 << 20
+
+
+class HashingFile:
+    """A binary file, open for writing, that hashes what passes through it.
+
+    Has what pyarrow and faiss ask of a file object: `write`, `tell`, `flush`, `close`, `closed`.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = xxhash.xxh3_128()
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append all of `data`; the number of bytes written."""
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        self._hash.update(view)
+        self.size_bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.size_bytes
+
+    def flush(self) -> None:
+        """Hand what is buffered to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Do nothing: the file is closed, after the sync, by the one who opened it."""
+
+    closed = False
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def readable(self) -> bool:
+        """False."""
+        return False
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+    @property
+    def xxh3(self) -> str:
+        """Hash of all that was written, in hex."""
+        return self._hash.hexdigest()
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[HashingFile]:
+    """A file that appears at `path`, whole and synced, when the block ends, or not at all.
+
+    Raises:
+        StorageError: The disk is full, read-only or failing.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    with storage_errors(path):
+        try:
+            with partial.open("wb") as file:
+                hashing = HashingFile(file)
+                yield hashing
+                file.flush()
+                os.fsync(file.fileno())
+            _require_size(partial, hashing.size_bytes)
+            partial.replace(path)
+            sync_folder(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that names the path and the free space."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {_reason(error, path)}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents, and make that last.
+
+    Raises:
+        StorageError: The disk is full or read-only, or permission is missing.
+    """
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def rename_folder(source: Path, target: Path) -> None:
+    """Move a folder within one disk, and make that last."""
+    with storage_errors(target):
+        source.rename(target)
+        sync_folder(target.parent)
+        sync_folder(source.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder last; a no-op where the system has no such thing."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash_file(path: Path) -> str:
+    """xxh3-128 of a file's bytes, in hex."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_free(path: Path, needed_bytes: int) -> None:
+    """Refuse to start what the disk cannot hold.
+
+    Raises:
+        StorageError: Less than `needed_bytes` are free where `path` will lie.
+    """
+    free_bytes = shutil.disk_usage(_existing(path)).free
+    if free_bytes < needed_bytes:
+        raise StorageError(
+            f"{path} needs about {needed_bytes} bytes, {free_bytes} are free: "
+            "free some space or choose another disk with -o"
+        )
+
+
+def _existing(path: Path) -> Path:
+    """`path` or its nearest parent that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+def _require_size(path: Path, expected: int) -> None:
+    found = path.stat().st_size
+    if found != expected:
+        raise OSError(errno.ENOSPC, f"{found} of {expected} bytes arrived on the disk")
+
+
+def _reason(error: OSError, path: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free_bytes = shutil.disk_usage(_existing(path.parent)).free
+        return (
+            f"no space left on the device, {free_bytes} bytes are free: free some space and run "
+            "the same command again, it goes on where it stopped"
+        )
+    return f"{error.strerror or error}: check the path, its permissions and the disk"

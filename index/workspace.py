@@ -1,0 +1,95 @@
+"""The folder of a build that is under way: its settings, parts and journal. Readers never look."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ragkit.errors import IndexStateError
+from ragkit.index.journal import Journal
+from ragkit.index.layout import Layout, new_segment_id
+from ragkit.index.storage import durable_file, make_folder
+
+Resume = Literal["auto", "never", "require"]
+
+
+class Workspace:
+    """What a build keeps between a kill and the next run of the same command.
+
+    Args:
+        folder: `build/<id>` of the index.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+        self.parts = folder / "parts"
+        self.segment = folder / "segment"
+        self.journal = Journal(folder / "journal.jsonl")
+
+    @classmethod
+    def open(cls, layout: Layout, settings: Mapping[str, Any], *, resume: Resume) -> "Workspace":
+        """The unfinished build with these settings, or a new one.
+
+        Args:
+            settings: Whatever decides the vectors, as JSON values; a build goes on only with
+                the same ones.
+            resume: `never` throws an unfinished build away, `require` wants one.
+
+        Raises:
+            IndexStateError: The unfinished build has other settings (the message lists them), or
+                there is none and one is required.
+        """
+        unfinished = _unfinished(layout)
+        if resume == "never":
+            clear(layout)
+            unfinished = None
+        if unfinished is None and resume == "require":
+            raise IndexStateError(f"{layout.root} has no unfinished build: drop --resume require")
+        if unfinished is not None:
+            _require_same(unfinished, settings)
+            return cls(unfinished)
+        workspace = cls(layout.builds / new_segment_id())
+        make_folder(workspace.parts)
+        with durable_file(workspace.folder / "settings.json") as file:
+            file.write(json.dumps(settings, indent=1, sort_keys=True).encode())
+        return workspace
+
+    def fresh_segment(self) -> Path:
+        """An empty folder for the segment's files."""
+        shutil.rmtree(self.segment, ignore_errors=True)
+        make_folder(self.segment)
+        return self.segment
+
+
+def clear(layout: Layout) -> None:
+    """Remove every build folder."""
+    shutil.rmtree(layout.builds, ignore_errors=True)
+
+
+def _unfinished(layout: Layout) -> Path | None:
+    """The build folder whose settings were written; one killed before that holds nothing."""
+    found = sorted(layout.builds.glob("*/settings.json"))
+    return found[-1].parent if found else None
+
+
+def _require_same(folder: Path, settings: Mapping[str, Any]) -> None:
+    before = json.loads((folder / "settings.json").read_bytes())
+    now = json.loads(json.dumps(settings))
+    if before == now:
+        return
+    changed = [
+        f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    raise IndexStateError(
+        "\n".join(
+            [
+                "an unfinished build with other settings is here:",
+                *changed,
+                "repeat the old command to finish it, or pass --restart to throw it away",
+            ]
+        )
+    )

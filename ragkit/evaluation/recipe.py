@@ -1,0 +1,42 @@
+"""A recipe that builds an index of a judged collection and measures how well it is searched."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from ragkit.config import config
+from ragkit.evaluation.judgements import read_qrels, read_queries
+from ragkit.evaluation.retrieval import RetrievalReport, evaluate_index
+from ragkit.retrieval.build import run_build
+from ragkit.retrieval.options import BuildOptions
+from ragkit.retrieval.retriever import Retriever
+
+
+@config
+class RetrievalRecipe:
+    """Which collection, how it is indexed, and where the index goes."""
+
+    kind: Literal["retrieval"]
+    data_dir: str = ""
+    """Folder of the data sets; `RAGKIT_DATA`, or `data`, if empty."""
+    inputs: tuple[str, ...]
+    """Files of documents, below `data_dir`."""
+    queries: str
+    qrels: str
+    out: str
+    """The index folder; an index that is there already, built the same way, is used as it is."""
+    build: BuildOptions = BuildOptions()
+
+
+def run_retrieval(recipe: RetrievalRecipe) -> RetrievalReport:
+    """Build the index, unless it is there, and measure it.
+
+    Raises:
+        DataError: A file of the collection is missing or malformed.
+        IndexStateError: `out` holds an index of something else.
+    """
+    data = Path(recipe.data_dir or os.environ.get("RAGKIT_DATA", "data"))
+    queries, qrels = read_queries(data / recipe.queries), read_qrels(data / recipe.qrels)
+    run_build([str(data / name) for name in recipe.inputs], Path(recipe.out), recipe.build)
+    with Retriever.open(recipe.out, device=recipe.build.device) as retriever:
+        return evaluate_index(retriever, queries, qrels)

@@ -1,0 +1,112 @@
+"""What can be chosen when an index is built; the command's flags have the same names."""
+
+from typing import Literal
+
+from ragkit.config import config
+from ragkit.data import ReadOptions
+from ragkit.errors import ConfigError
+from ragkit.index.vectors import VectorDtype
+from ragkit.index.workspace import Resume
+from ragkit.types import Metric
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@config
+class BuildOptions:
+    """How files become passages, vectors and an index."""
+
+    encoder: str = DEFAULT_ENCODER
+    """Path, hub id, `package:NAME` or `hash:DIM`; empty for ready `embeddings` of no model."""
+    revision: str | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    batch_tokens: int | None = None
+    """Padded tokens of one forward pass."""
+    max_length: int | None = None
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
+    dim: int | None = None
+    """Keep this many dimensions (Matryoshka models)."""
+    trust_remote_code: bool = False
+    embeddings: str | None = None
+    """A .npy or .safetensors file with one row per passage, instead of embedding them."""
+
+    read: ReadOptions = ReadOptions()
+    template: str = "{title} {text}"
+    """What is embedded; stripped of white space at both ends."""
+    chunk: str = "auto"
+    """`auto`: records stay whole, files are cut `tokens:256:32`."""
+    on_long: Literal["split", "truncate", "error"] = "split"
+    on_duplicate: Literal["error", "keep-first", "keep-last", "rename"] = "error"
+    dedup: Literal["none", "exact"] = "none"
+    """Whether equal texts are stored once."""
+    max_rejects: str = "1%"
+
+    metric: Literal["auto", "cosine", "ip", "l2"] = "auto"
+    ann: str = "auto"
+    """`auto`, `exact`, or any FAISS factory string."""
+    recall: str = "0.95@10"
+    """The index type and its parameters are chosen to reach this recall at this many hits."""
+    accept_recall: bool = False
+    """Publish even if the recall is missed."""
+    eval_queries: str | None = None
+    """Text file with a query a line (or BEIR queries.jsonl) for tuning and the recall check."""
+    memory: str | None = None
+    """Memory that the index may use when served, such as `16G`; 60 % of what is free if not set."""
+    latency: str = "50ms"
+    """Time that one query may take on one thread."""
+    max_build_time: str = "1h"
+    """Time that training and filling the FAISS index may take on one core."""
+    keep_vectors: Literal["none", "f16", "f32", "int8"] = "f16"
+    faiss_device: str = "auto"
+    deterministic: bool = False
+    """Equal bytes for any number of threads: one-threaded HNSW, OPQ and PCA, fp32 encoder."""
+    seed: int = 0
+    threads: int | None = None
+
+    part_rows: int = 4096
+    """Passages between two lines of the journal: what a kill can lose."""
+    resume: Resume = "auto"
+    restart: bool = False
+    """Throw an unfinished build away."""
+    overwrite: bool = False
+    """Publish a new generation where an index already is."""
+    break_lock: bool = False
+
+    def __post_init__(self) -> None:
+        recall, at = parse_recall(self.recall)
+        if not 0 < recall <= 1 or at < 1:
+            raise ConfigError(f"recall must look like 0.95@10, got {self.recall!r}")
+        if "{text}" not in self.template:
+            raise ConfigError(f"template must contain {{text}}, got {self.template!r}")
+        if self.part_rows < 1:
+            raise ConfigError(f"part_rows must be at least 1, got {self.part_rows}")
+        if self.embeddings is not None and self.chunk not in ("auto", "none"):
+            raise ConfigError("embeddings belong to whole passages: leave chunk at `none`")
+        if self.keep_vectors == "none" and self.ann == "exact":
+            raise ConfigError("exact search needs the vectors: use --keep-vectors f16, f32 or int8")
+
+    @property
+    def chosen_metric(self) -> Metric:
+        """How vectors are compared."""
+        return "cosine" if self.metric == "auto" else self.metric
+
+    @property
+    def part_dtype(self) -> VectorDtype:
+        """How vectors lie on the disk until the segment is written."""
+        return "f16" if self.keep_vectors == "f16" else "f32"
+
+    @property
+    def stored_dtype(self) -> VectorDtype:
+        """How vectors lie in the index; f32 for `none`, until they are dropped."""
+        return {"f16": "f16", "int8": "i8"}.get(self.keep_vectors, "f32")  # type: ignore[return-value]
+
+
+def parse_recall(text: str) -> tuple[float, int]:
+    """Target and number of hits of `0.95@10`."""
+    target, _, at = text.partition("@")
+    try:
+        return float(target), int(at or 10)
+    except ValueError as error:
+        raise ConfigError(f"recall must look like 0.95@10, got {text!r}") from error

@@ -1,0 +1,137 @@
+"""The recall check: sentences from random passages as queries, exact search as the truth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.data import ReadOptions, Rejects, read_documents, split_sentences
+from ragkit.encoders.base import Encoder
+from ragkit.errors import ConfigError, IndexStateError
+from ragkit.index.passages import Passages
+from ragkit.index.reader import Index
+from ragkit.index.recall import measure_quality
+from ragkit.index.vectors import Vectors
+from ragkit.types import Metric
+
+MIN_QUERIES = 16
+MAX_QUERIES = 200
+MAX_CHARACTERS = 300
+NOISE = 0.3
+
+
+@dataclass(frozen=True)
+class CheckQueries:
+    """Queries of the check.
+
+    Args:
+        vectors: `[queries, dim]`.
+        own_rows: The row that each query was made from, `[queries]`; `None` for given queries.
+        kind: Where the queries come from.
+    """
+
+    vectors: NDArray[np.float32]
+    own_rows: NDArray[np.int64] | None
+    kind: str
+
+
+def check_queries(
+    passages: Passages,
+    vectors: Vectors,
+    *,
+    encoder: Encoder | None,
+    metric: Metric,
+    count: int,
+    rng: np.random.Generator,
+    file: str | None = None,
+) -> CheckQueries:
+    """Queries from `file`, else a random sentence of each of `count` random passages.
+
+    Without an encoder there are no texts to embed: then stored vectors with noise, since a stored
+    vector as it is would find itself in any index.
+
+    Raises:
+        ConfigError: A file of queries is given, but no encoder.
+        DataError: The file is missing or malformed.
+    """
+    if file is not None:
+        if encoder is None:
+            raise ConfigError("queries in a file need an encoder: pass --encoder")
+        return CheckQueries(_encode(encoder, _read_texts(file), metric), None, "file")
+    rows = np.sort(rng.choice(len(passages), size=min(count, len(passages)), replace=False))
+    if encoder is None:
+        return CheckQueries(_noisy(vectors.take(rows), metric, rng), rows, "noisy vectors")
+    texts = [_random_sentence(text, rng) for text in passages.column("text", rows)]
+    return CheckQueries(_encode(encoder, texts, metric), rows, "sentences")
+
+
+def num_check_queries(num_passages: int, *, approximate: bool) -> int:
+    """Queries of the check: enough to measure an approximate index, few for an exact one."""
+    if approximate:
+        return min(MAX_QUERIES, num_passages)
+    return min(MAX_QUERIES, max(MIN_QUERIES, num_passages // 100), num_passages)
+
+
+def check_index(
+    index: Index, encoder: Encoder | None, *, num_queries: int, k: int, seed: int
+) -> dict[str, Any]:
+    """Recall, self-hit rate and latency of an opened index, as JSON values.
+
+    Raises:
+        IndexStateError: The index keeps no vectors to compare with.
+    """
+    if len(index.segments) != 1 or (vectors := index.segments[0].vectors) is None:
+        raise IndexStateError("the check needs an index of one segment that keeps its vectors")
+    rng = np.random.default_rng(seed)
+    queries = check_queries(
+        index.segments[0].passages,
+        vectors,
+        encoder=encoder,
+        metric=index.metric,
+        count=num_queries,
+        rng=rng,
+    )
+    quality = measure_quality(
+        lambda some, depth: index.search(some, k=depth, threads=1),
+        vectors,
+        queries.vectors,
+        own_rows=queries.own_rows,
+        k=k,
+        metric=index.metric,
+        rng=rng,
+    )
+    return {"queries_kind": queries.kind, **quality.as_dict()}
+
+
+def _random_sentence(text: str, rng: np.random.Generator) -> str:
+    sentences = split_sentences(text) or [text]
+    return sentences[int(rng.integers(len(sentences)))][:MAX_CHARACTERS]
+
+
+def _read_texts(file: str) -> list[str]:
+    """The queries of a BEIR queries.jsonl, or of a text file with one a line."""
+    if not file.endswith((".jsonl", ".jsonl.gz")):
+        return [line for line in Path(file).read_text("utf-8").splitlines() if line.strip()]
+    with Rejects() as rejects:
+        return [d.text for d in read_documents([file], options=ReadOptions(), rejects=rejects)]
+
+
+def _encode(encoder: Encoder, texts: list[str], metric: Metric) -> NDArray[np.float32]:
+    return _unit(encoder.encode(texts, role="query"), metric)
+
+
+def _noisy(
+    vectors: NDArray[np.float32], metric: Metric, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    spread = NOISE * np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
+    noise = rng.standard_normal(vectors.shape, np.float32)
+    return _unit(vectors + spread.astype(np.float32) * noise, metric)
+
+
+def _unit(vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    if metric != "cosine":
+        return vectors
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)

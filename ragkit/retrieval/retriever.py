@@ -1,0 +1,328 @@
+"""Dense retrieval: embed the query, search the index, return passages."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ragkit.encoders import load_encoder
+from ragkit.encoders.base import Encoder
+from ragkit.errors import ConfigError, IndexStateError
+from ragkit.index.layout import Layout
+from ragkit.index.manifest import Manifest, read_current
+from ragkit.index.reader import Index, Verify
+from ragkit.retrieval.canary import require_same_model
+from ragkit.retrieval.hits import Columns, Hit, Hits
+from ragkit.retrieval.quality import check_index
+from ragkit.types import Metric, Passage, Role
+
+MAX_K = 10_000
+MAX_QUERY_CHARACTERS = 1_000_000
+
+SCORE_KINDS: dict[Metric, str] = {"cosine": "cosine", "ip": "ip", "l2": "-l2^2"}
+
+Query = str | NDArray[np.floating]
+
+
+class _Options(NamedTuple):
+    encoder: "Encoder | str | None"
+    with_encoder: bool
+    device: str
+    mmap: bool
+    verify: Verify
+    generation: int | None
+    threads: int | None
+
+
+class Retriever:
+    """Finds the passages of one index that best match a query; safe to share between threads.
+
+    Open one with `Retriever.open`.
+    """
+
+    def __init__(self, index: Index, encoder: Encoder | None, options: _Options) -> None:
+        self._index, self._encoder, self._options = index, encoder, options
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        encoder: Encoder | str | None = None,
+        with_encoder: bool = True,
+        device: str = "auto",
+        mmap: bool = True,
+        verify: Verify = "fast",
+        generation: int | None = None,
+        threads: int | None = None,
+    ) -> "Retriever":
+        """A retriever over the index at `path`, after its encoder was checked to be the right one.
+
+        Args:
+            encoder: Embeds queries; `None` loads the model that the index names.
+            with_encoder: `False` opens in milliseconds, without a model, for queries by vector.
+            verify: `full` reads every byte of the index first.
+            generation: An older generation that is still there.
+            threads: Threads of one search; all cores if `None`.
+
+        Raises:
+            ConfigError: There is no index at `path`.
+            IndexStateError: Nothing is published there, or a newer ragkit wrote it.
+            IndexCorruptError: A file is missing or damaged.
+            ModelMismatchError: The encoder is not the one that embedded the passages.
+        """
+        options = _Options(encoder, with_encoder, device, mmap, verify, generation, threads)
+        index = Index.open(path, mmap=mmap, verify=verify, generation=generation)
+        loaded = _load_encoder(index.manifest, options) if with_encoder else None
+        if loaded is not None:
+            require_same_model(index.path, index.manifest, loaded, every_text=verify == "full")
+        return cls(index, loaded, options)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def search(
+        self,
+        query: Query,
+        k: int = 10,
+        *,
+        min_score: float | None = None,
+        exact: bool = False,
+        params: Mapping[str, int] | None = None,
+    ) -> Hits:
+        """The `k` passages that match best, best first; fewer if the index holds fewer.
+
+        Args:
+            query: A text, or a vector `[dim]`.
+            min_score: Leave out hits with a smaller score.
+            exact: Compare with every passage, whatever the index type.
+            params: Search parameters of the FAISS index, such as `{"nprobe": 64}`.
+
+        Raises:
+            ConfigError: `k` or the query makes no sense.
+            ShapeError: The vector has another width, or holds NaN.
+        """
+        if not isinstance(query, str):
+            query = np.asarray(query)
+            if query.ndim != 1:
+                raise ConfigError(
+                    f"query must be a text or a vector, got shape {list(query.shape)}"
+                )
+            query = query[None]
+        queries = [query] if isinstance(query, str) else query
+        return self.search_batch(queries, k, min_score=min_score, exact=exact, params=params)[0]
+
+    def search_batch(
+        self,
+        queries: Sequence[str] | NDArray[np.floating],
+        k: int = 10,
+        *,
+        min_score: float | None = None,
+        exact: bool = False,
+        params: Mapping[str, int] | None = None,
+    ) -> list[Hits]:
+        """The hits of each query, in order: one pass of the encoder, one search.
+
+        Args:
+            queries: Texts, or vectors `[queries, dim]`; the rest as for `search`.
+        """
+        _check_k(k)
+        index = self._index
+        started = time.perf_counter()
+        texts, vectors = self._embed(queries)
+        embedded = time.perf_counter()
+        if not len(vectors):
+            return []
+        scores, rows = index.search(
+            vectors, k=k, params=params, exact=exact, threads=self._options.threads
+        )
+        _order_ties(index, scores, rows)
+        found = time.perf_counter()
+        took_ms = {"embed": 1e3 * (embedded - started), "search": 1e3 * (found - embedded)}
+        facts: dict[str, Any] = {
+            "score_kind": SCORE_KINDS[index.metric],
+            "took_ms": took_ms,
+            "generation": index.manifest.generation,
+            "exact": exact or index.is_exact,
+        }
+        keep = rows >= 0 if min_score is None else (rows >= 0) & (scores >= min_score)
+        return [
+            Hits(hits, query=text, **facts)
+            for text, hits in zip(texts, _hits(index, scores, rows, keep), strict=True)
+        ]
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors that `search` uses for these queries, `[texts, dim]`."""
+        return self._encode(_checked(texts), "query")
+
+    def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of these texts as passages, `[texts, dim]`."""
+        return self._encode(_checked(texts), "passage")
+
+    def get(self, ids: Sequence[str]) -> list[Passage | None]:
+        """The passage of each id, `None` where there is none."""
+        rows = self._index.rows(ids)
+        found = iter(self._index.passages(rows[rows >= 0]))
+        return [next(found) if row >= 0 else None for row in rows]
+
+    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """The stored vectors of passages, `[ids, dim]`.
+
+        Raises:
+            ConfigError: An id is not in the index.
+        """
+        rows = self._index.rows(ids)
+        if (rows < 0).any():
+            unknown = [name for name, row in zip(ids, rows, strict=True) if row < 0]
+            raise ConfigError(f"no passage has the id {unknown[0]!r}: ids look like `doc#0`")
+        return self._index.vectors(rows)
+
+    def iter_passages(self, columns: Sequence[str] = ("id", "text")) -> Iterator[pa.RecordBatch]:
+        """All passages in row order, as Arrow record batches with these columns."""
+        return self._index.scan(columns)
+
+    def info(self) -> Manifest:
+        """What was built, when, from what and how well it searches."""
+        return self._index.manifest
+
+    def check(self, num_queries: int = 200, *, k: int = 10, seed: int = 0) -> dict[str, Any]:
+        """Recall, self-hit rate and latency now, by sentences from passages as queries."""
+        return check_index(self._index, self._encoder, num_queries=num_queries, k=k, seed=seed)
+
+    def refresh(self) -> bool:
+        """Move to a newer generation if there is one; whether there was.
+
+        Searches under way finish on the generation they began with.
+        """
+        current = read_current(Layout(self._index.path))
+        if current.generation == self._index.manifest.generation:
+            return False
+        index = Index.open(self._index.path, mmap=self._options.mmap, verify="fast")
+        if self._encoder is not None:
+            require_same_model(index.path, index.manifest, self._encoder)
+        self._index = index
+        return True
+
+    def close(self) -> None:
+        """Let go of the encoder; the maps go with the last hit that refers to them."""
+        self._encoder = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self._index.path), self._options._asdict())
+
+    def _embed(
+        self, queries: Sequence[str] | NDArray[np.floating]
+    ) -> tuple[Sequence[str | None], NDArray[np.float32]]:
+        if isinstance(queries, np.ndarray):
+            vectors = np.asarray(queries, np.float32)
+            if self._index.metric == "cosine":
+                vectors = _unit(vectors)
+            return [None] * len(vectors), vectors
+        texts = _checked(queries)
+        if not texts:
+            return texts, np.empty((0, self._index.dim), np.float32)
+        return texts, self.embed_queries(texts)
+
+    def _encode(self, texts: Sequence[str], role: Role) -> NDArray[np.float32]:
+        vectors = self._require_encoder().encode(texts, role=role)
+        return _unit(vectors) if self._index.metric == "cosine" else vectors
+
+    def _require_encoder(self) -> Encoder:
+        if self._encoder is None:
+            raise IndexStateError(
+                "this retriever has no encoder: open it without with_encoder=False, or pass "
+                "encoder=..., or search by vector"
+            )
+        return self._encoder
+
+
+def _reopen(path: str, options: dict[str, Any]) -> Retriever:
+    return Retriever.open(path, **options)
+
+
+def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
+    """The encoder given, or the one that the index names with the settings it was built with."""
+    if options.encoder is not None and not isinstance(options.encoder, str):
+        return options.encoder
+    model = manifest.model
+    name = options.encoder or model.get("name")
+    if not name:
+        return None
+    return load_encoder(
+        name,
+        device=options.device,
+        max_length=model.get("max_seq_length"),
+        query_prefix=model.get("query_prefix"),
+        passage_prefix=model.get("passage_prefix"),
+        dim=model.get("truncate_dim"),
+        revision=model.get("revision"),
+        trust_remote_code=bool(model.get("trust_remote_code")),
+    )
+
+
+def _check_k(k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
+        raise ConfigError(f"k must be a whole number from 1 to {MAX_K}, got {k!r}")
+
+
+def _checked(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        raise ConfigError(
+            "expected a list of texts, got one text: use search, or wrap it in a list"
+        )
+    for text in texts:
+        if not isinstance(text, str):
+            raise ConfigError(f"a query must be a text, got {type(text).__name__}: {text!r}")
+        if not text.strip():
+            raise ConfigError("a query is empty: give at least one word")
+        if len(text) > MAX_QUERY_CHARACTERS:
+            raise ConfigError(
+                f"a query has {len(text)} characters, at most {MAX_QUERY_CHARACTERS} are allowed"
+            )
+    return texts
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows scaled to length 1; a row of zeros stays, and matches everything equally badly."""
+    norms = np.sqrt(np.einsum("qd,qd->q", vectors, vectors))[:, None] if vectors.ndim == 2 else 1.0
+    return vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def _order_ties(index: Index, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    """Put hits of equal score in the order of their ids, in place."""
+    tied = (scores[:, 1:] == scores[:, :-1]) & (rows[:, 1:] >= 0)
+    for query in np.flatnonzero(tied.any(axis=1)):
+        valid = int((rows[query] >= 0).sum())
+        ids = index.column("id", rows[query, :valid])
+        order = sorted(range(valid), key=lambda i: (-scores[query, i], ids[i]))
+        rows[query, :valid] = rows[query, order]
+
+
+def _hits(
+    index: Index, scores: NDArray[np.float32], rows: NDArray[np.int64], keep: NDArray[np.bool_]
+) -> Iterator[list[Hit]]:
+    """The hits of each query; all of them share their columns."""
+    columns = Columns(index, rows[keep])
+    place = 0
+    for counts, score_row, row_row, keep_row in zip(
+        keep.sum(axis=1).tolist(), scores, rows, keep, strict=True
+    ):
+        found = zip(score_row[keep_row].tolist(), row_row[keep_row].tolist(), strict=True)
+        yield [Hit(columns, place + i, i + 1, score, row) for i, (score, row) in enumerate(found)]
+        place += counts

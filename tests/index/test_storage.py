@@ -1,0 +1,79 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ragkit.errors import StorageError
+from ragkit.index.storage import durable_file, hash_file, require_free, storage_errors
+
+
+def test_a_file_appears_whole_with_its_hash(tmp_path):
+    path = tmp_path / "block"
+
+    with durable_file(path) as file:
+        file.write(b"one ")
+        file.write(memoryview(b"two"))
+
+    assert path.read_bytes() == b"one two"
+    assert (file.size_bytes, file.xxh3) == (7, xxhash.xxh3_128_hexdigest(b"one two"))
+    assert hash_file(path) == file.xxh3
+
+
+@given(st.lists(st.binary(max_size=70)))
+def test_the_hash_on_the_fly_is_the_hash_of_the_file(tmp_path_factory, blocks):
+    path = tmp_path_factory.mktemp("hash") / "file"
+
+    with durable_file(path) as file:
+        for block in blocks:
+            file.write(block)
+
+    assert file.xxh3 == hash_file(path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "kept"
+    path.write_bytes(b"before")
+
+    def fail_half_way():
+        with durable_file(path) as file:
+            file.write(b"after")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
+
+    assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_says_how_much_is_free_and_what_to_do(tmp_path):
+    with (
+        pytest.raises(StorageError, match=r"bytes are free: free some space and run the same"),
+        storage_errors(tmp_path / "x"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"one byte")
+
+
+def test_a_missing_folder_is_a_storage_error(tmp_path):
+    path = tmp_path / "absent" / "file"
+
+    with pytest.raises(StorageError, match="check the path"), durable_file(path) as file:
+        file.write(b"")
+
+
+def test_a_build_that_cannot_fit_is_refused(tmp_path):
+    with pytest.raises(StorageError, match="free some space or choose another disk"):
+        require_free(tmp_path / "not" / "there" / "yet", 1 << 60)
+
+    require_free(tmp_path / "not" / "there" / "yet", 1)
+
+
+def test_other_errors_keep_their_reason(tmp_path):
+    with pytest.raises(StorageError, match=os.strerror(errno.EIO)), storage_errors(tmp_path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))

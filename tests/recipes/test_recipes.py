@@ -1,0 +1,51 @@
+"""Every recipe that ships fits its schema and says how to run it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ragkit.config import find_recipe, load_config
+from ragkit.evaluation.recipe import RetrievalRecipe
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+NAMES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+SCHEMAS = {"retrieval": RetrievalRecipe}
+COMMANDS = {"retrieval": "ragkit eval"}
+
+
+def test_every_recipe_is_found():
+    assert len(NAMES) >= 4
+
+
+def test_every_task_has_a_recipe_that_ends_in_seconds():
+    tasks = {name.split("/")[0] for name in NAMES}
+
+    assert {name.split("/")[0] for name in NAMES if name.endswith("-tiny")} == tasks
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_fits_its_schema(name):
+    path = find_recipe(name)
+    kind = yaml.safe_load(path.read_text(encoding="utf-8"))["kind"]
+
+    recipe = load_config(SCHEMAS[kind], path)
+
+    assert recipe.kind == kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_starts_with_its_command(name):
+    text = find_recipe(name).read_text(encoding="utf-8")
+
+    header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    assert text.startswith(header)
+    assert f"{COMMANDS[yaml.safe_load(text)['kind']]} {name}" in header
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_names_data_below_data_dir(name):
+    recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
+
+    files = [*recipe["inputs"], recipe["queries"], recipe["qrels"], recipe["out"]]
+    assert not [file for file in files if Path(file).is_absolute() or ".." in Path(file).parts]
