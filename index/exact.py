@@ -55,7 +55,9 @@ def search_exact(
     queries = _checked(queries, vectors.dim)
     width = min(k, len(vectors))
     if width == 0 or len(queries) == 0:
-        return np.empty((len(queries), width), np.float32), np.empty((len(queries), width), np.int64)
+        return np.empty((len(queries), width), np.float32), np.empty(
+            (len(queries), width), np.int64
+        )
     threads = resolve_threads(threads)
     # One more than asked for shows whether a tie crosses the border.
     scan = functools.partial(_scan, vectors, metric=metric, threads=threads)
@@ -108,7 +110,9 @@ def _scan(
 
     work = len(vectors) * vectors.dim * max(1, len(queries) // 8)
     pieces = _cut_rows(len(vectors), max(1, min(threads, work // VALUES_PER_THREAD)))
-    tasks = [functools.partial(_scan_piece, vectors, queries, p, k=k, metric=metric) for p in pieces]
+    tasks = [
+        functools.partial(_scan_piece, vectors, queries, p, k=k, metric=metric) for p in pieces
+    ]
     found = [result for results in run_all(tasks, threads=threads) for result in results]
     return merge(np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found]))
 

@@ -87,8 +87,8 @@ class Index:
     def search(
         self,
         queries: NDArray[np.float32],
-        *,
         k: int,
+        *,
         params: Mapping[str, int] | None = None,
         exact: bool = False,
         threads: int | None = None,

@@ -143,12 +143,17 @@ def require_free(path: Path, needed_bytes: int) -> None:
     Raises:
         StorageError: Less than `needed_bytes` are free where `path` will lie.
     """
-    free_bytes = shutil.disk_usage(_existing(path)).free
-    if free_bytes < needed_bytes:
+    free = free_bytes(path)
+    if free < needed_bytes:
         raise StorageError(
-            f"{path} needs about {needed_bytes} bytes, {free_bytes} are free: "
+            f"{path} needs about {needed_bytes} bytes, {free} are free: "
             "free some space or choose another disk with -o"
         )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that can still be written where `path` lies, or will lie."""
+    return shutil.disk_usage(_existing(path)).free
 
 
 def _existing(path: Path) -> Path:
@@ -164,9 +169,8 @@ def _require_size(path: Path, expected: int) -> None:
 
 def _reason(error: OSError, path: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free_bytes = shutil.disk_usage(_existing(path.parent)).free
         return (
-            f"no space left on the device, {free_bytes} bytes are free: free some space and run "
+            f"no space left on the device, {free_bytes(path)} bytes are free: free some space and run "
             "the same command again, it goes on where it stopped"
         )
     return f"{error.strerror or error}: check the path, its permissions and the disk"

@@ -102,4 +102,6 @@ def encode(
     """Values as they are stored, `[rows, dim]`."""
     if scale is not None:
         values = np.clip(np.rint(values / scale), -127, 127)
-    return np.ascontiguousarray(values.astype(np.dtype(NUMPY_DTYPES[dtype]).newbyteorder("<")))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found by that
+        stored = values.astype(np.dtype(NUMPY_DTYPES[dtype]).newbyteorder("<"))
+    return np.ascontiguousarray(stored)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ragkit.errors import IndexStateError
+from ragkit.index.differences import differences
 from ragkit.index.journal import Journal
 from ragkit.index.layout import Layout, new_segment_id
 from ragkit.index.storage import durable_file, make_folder
@@ -76,20 +77,14 @@ def _unfinished(layout: Layout) -> Path | None:
 
 def _require_same(folder: Path, settings: Mapping[str, Any]) -> None:
     before = json.loads((folder / "settings.json").read_bytes())
-    now = json.loads(json.dumps(settings))
-    if before == now:
-        return
-    changed = [
-        f"  {key}: {before.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    raise IndexStateError(
-        "\n".join(
-            [
-                "an unfinished build with other settings is here:",
-                *changed,
-                "repeat the old command to finish it, or pass --restart to throw it away",
-            ]
+    changed = differences(before, json.loads(json.dumps(settings)))
+    if changed:
+        raise IndexStateError(
+            "\n".join(
+                [
+                    "an unfinished build with other settings is here:",
+                    *changed,
+                    "repeat the old command to finish it, or pass --restart to throw it away",
+                ]
+            )
         )
-    )

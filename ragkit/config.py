@@ -95,7 +95,7 @@ def dump_config(instance: object) -> str:
     from pydantic import TypeAdapter
 
     tree = TypeAdapter(type(instance)).dump_python(instance, mode="json")
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(tree, sort_keys=False)
 
 
 def _assign(tree: dict[str, Any], override: str) -> None:
@@ -110,4 +110,7 @@ def _assign(tree: dict[str, Any], override: str) -> None:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"{override!r}: {parent!r} is a value, not a group of keys")
-    tree[leaf] = yaml.safe_load(value)
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{override!r}: the value is not YAML: quote it, or close its brackets") from error

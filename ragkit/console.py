@@ -27,9 +27,11 @@ ProgressKind = Literal["auto", "bar", "json", "none"]
 
 LOG_EVERY_S = 30.0
 JSON_EVERY_S = 1.0
+QUIET_S = 5.0
 
 logger = logging.getLogger(__name__)
 _kind: ProgressKind | Literal["log"] = "none"
+_shown: Progress | None = None
 
 
 class Bar(Protocol):
@@ -61,17 +63,21 @@ def setup(*, progress: ProgressKind = "auto", verbosity: int = 0, log_file: str 
 
 
 @contextmanager
-def progress(description: str, *, total: int | None = None) -> Iterator[Bar]:
+def progress(
+    description: str, *, total: int | None = None, shown: bool = True
+) -> Iterator[Bar]:
     """A bar for one stage of work, as `setup` chose: drawn, logged, JSON lines, or silent."""
-    if _kind == "bar":
-        with _draw() as drawn:
-            yield _Drawn(drawn, description, total)
-    elif _kind == "none":
+    if _kind == "bar" and shown:
+        with _display() as drawn:
+            bar = _Drawn(drawn, description, total)
+            yield bar
+            bar.close()
+    elif _kind == "none" or not shown:
         yield _Silent()
     else:
         bar = _Written(description, total, as_json=_kind == "json")
         yield bar
-        bar.write()
+        bar.close()
 
 
 def track(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:
@@ -80,6 +86,20 @@ def track(items: Iterable[T], *, description: str, total: int | None = None) -> 
         for item in items:
             yield item
             bar.advance()
+
+
+@contextmanager
+def _display() -> Iterator[Progress]:
+    """The one display of the terminal: a stage within a stage adds its line to it."""
+    global _shown
+    if _shown is not None:
+        yield _shown
+        return
+    with _draw() as _shown:
+        try:
+            yield _shown
+        finally:
+            _shown = None
 
 
 def _draw() -> Progress:
@@ -108,6 +128,11 @@ class _Drawn:
         shown = "  ".join(f"{name} {_short(value)}" for name, value in facts.items())
         self._drawn.update(self._task, advance=count, facts=shown)
 
+    def close(self) -> None:
+        """Leave the line if it is the last one, take it away if it belonged to a larger stage."""
+        if len(self._drawn.task_ids) > 1:
+            self._drawn.remove_task(self._task)
+
 
 class _Written:
     """Progress where nobody watches: a log line every half minute or a JSON line every second."""
@@ -122,6 +147,11 @@ class _Written:
         self._done += count
         self._facts = facts
         if time.monotonic() - self._written >= (JSON_EVERY_S if self._as_json else LOG_EVERY_S):
+            self.write()
+
+    def close(self) -> None:
+        """The last line, unless the stage was over before anyone could have wondered."""
+        if self._as_json or time.monotonic() - self._started >= QUIET_S:
             self.write()
 
     def write(self) -> None:

@@ -81,7 +81,7 @@ def test_an_override_is_read_as_yaml(tmp_path):
         notes=st.none() | st.text(),
     )
 )
-@example(Recipe(name="\x85", notes="\u2028 caf\u00e9"))
+@example(recipe=Recipe(name="\x85", notes="\u2028 caf\u00e9"))
 def test_a_dumped_recipe_loads_back_equal(recipe, tmp_path_factory):
     path = write(tmp_path_factory.mktemp("dump"), dump_config(recipe))
 

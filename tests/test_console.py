@@ -71,13 +71,34 @@ def test_a_bar_shows_stage_count_and_facts(capfd):
     assert "speed 1.23e+03" in drawn
 
 
-def test_progress_becomes_a_log_line_where_nobody_watches(capfd):
+def test_a_long_stage_becomes_a_log_line_where_nobody_watches(capfd, monkeypatch):
+    monkeypatch.setattr(console, "QUIET_S", 0.0)
     console.setup(progress="auto")
 
     with console.progress("encoding", total=5) as bar:
         bar.advance(5)
 
     assert "encoding: 5 of 5" in capfd.readouterr().err
+
+
+def test_a_short_stage_leaves_no_line_where_nobody_watches(capfd):
+    console.setup(progress="auto")
+
+    with console.progress("encoding", total=5) as bar:
+        bar.advance(5)
+
+    assert capfd.readouterr().err == ""
+
+
+def test_a_stage_within_a_stage_shares_the_display(capfd):
+    console.setup(progress="bar")
+
+    with console.progress("parts", total=2) as outer:
+        for _ in range(2):
+            assert list(console.track(range(3), description="batch")) == [0, 1, 2]
+            outer.advance()
+
+    assert "2/2" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

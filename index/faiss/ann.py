@@ -156,7 +156,12 @@ class AnnIndex:
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
 
     def _search_part(
-        self, queries: NDArray[np.float32], *, k: int, params: dict[str, int], vectors: Vectors | None
+        self,
+        queries: NDArray[np.float32],
+        *,
+        k: int,
+        params: dict[str, int],
+        vectors: Vectors | None,
     ) -> Found:
         fetch = k if vectors is None else min(k * params.get("refine_factor", 1), self.ntotal)
         with openmp_threads(1), self._products(len(queries)):

@@ -32,7 +32,9 @@ def knn(
         return _knn_l2(queries, block, k=k)
     batch = len(queries) >= MATRIX_PRODUCTS_FROM_QUERIES
     dim = queries.shape[1]
-    products = matrix_products_from(MATRIX_PRODUCTS_FROM_QUERIES, dim=dim) if batch else nullcontext()
+    products = (
+        matrix_products_from(MATRIX_PRODUCTS_FROM_QUERIES, dim=dim) if batch else nullcontext()
+    )
     with openmp_threads(1), products:
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = faiss.knn(
             queries, block, k, metric=faiss.METRIC_INNER_PRODUCT

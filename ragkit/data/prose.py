@@ -21,10 +21,7 @@ def read_prose(path: Path | None, reading: Reading, *, kind: Format) -> Document
         MissingDependencyError: The package that reads this format is not installed.
     """
     options, rejects = reading.options, reading.rejects
-    with open_stream(path) as stream:
-        data = (stream if kind in ("html", "pdf") else as_utf8(stream)).read(
-            options.max_file_bytes + 1
-        )
+    data = _read_bytes(path, options.max_file_bytes + 1, kind=kind)
     if len(data) > options.max_file_bytes:
         reason = f"a file of more than {options.max_file_bytes} bytes: raise --max-file-mb"
         rejects.refuse(reading.name, reason, code="too_large")
@@ -41,6 +38,12 @@ def read_prose(path: Path | None, reading: Reading, *, kind: Format) -> Document
         return None
     title = clean(prose.title)[0] or _stem(reading.label)
     return Document(reading.label, text, title=title, source=reading.name, kind="file")
+
+
+def _read_bytes(path: Path | None, size: int, *, kind: Format) -> bytes:
+    """At most `size` bytes, as UTF-8 unless the format says itself how it is encoded."""
+    with open_stream(path) as stream:
+        return (stream if kind in ("html", "pdf") else as_utf8(stream)).read(size)
 
 
 def _parse(data: bytes, kind: Format) -> Prose:

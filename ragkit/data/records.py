@@ -67,7 +67,7 @@ def _parse(line: Line, source: str, reading: Reading) -> dict[str, Any] | None:
     if not valid and not keep_invalid(source, options=reading.options, rejects=reading.rejects):
         return None
     try:
-        row = json.loads(text, parse_constant=lambda _: None)
+        row = json.loads(text.rstrip(), parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
         if line.number == 1 and text.strip() == "[":
             raise _is_array(reading.name) from error

@@ -9,7 +9,7 @@ import numpy as np
 from ragkit.data.spans import Chunker, Span, TokenCounter, trim
 from ragkit.data.words import LONGEST_WORD, find_units, pack_units
 
-_CJK = "\u2e80-\u312f\u31a0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff65"
+_CJK = "\u2e80-\u2fff\u3001-\u312f\u31a0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff65"
 UNIT = re.compile(f"[{_CJK}]|[^\\s{_CJK}]+")
 """A word, or a character of a script that puts no spaces between words."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from ragkit.errors import DataError, MissingDependencyError
 
@@ -46,7 +46,9 @@ def open_stream(path: Path | None) -> Iterator[BinaryIO]:
     """
     name = str(path or "stdin")
     if path is None:
-        yield _inflate(cast(io.BufferedReader, sys.stdin.buffer), name)
+        stdin: Any = sys.stdin.buffer  # programs and tests may put another stream there
+        buffered = stdin if isinstance(stdin, io.BufferedReader) else io.BufferedReader(stdin)
+        yield _inflate(buffered, name)
         return
     try:
         raw = path.open("rb")

@@ -59,11 +59,12 @@ def _visible(tree: Any) -> str:  # noqa: ANN401 - lxml has no types
     parts = ["\n"]
     depth = 0  # of `pre`, in which white space counts
     for event, element in etree.iterwalk(tree, events=("start", "end")):
-        parts.append(_border(element.tag, event))
+        if border := _border(element.tag, event):
+            parts.append(border)
         if element.tag == "pre":
             depth += 1 if event == "start" else -1
         if text := (element.text if event == "start" else element.tail):
-            parts.append(text if depth else _collapse(text, "".join(parts[-2:])))
+            parts.append(text if depth else _collapse(text, parts[-1]))
     lines = (line.rstrip() for line in "".join(parts).replace("\xa0", " ").split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 

@@ -46,8 +46,7 @@ def load_backbone(folder: Path, *, trust_remote_code: bool = False) -> nn.Module
     """
     with _translate_errors(folder), _quiet():
         config = load_config(folder, trust_remote_code=trust_remote_code)
-        # Only the first half of an encoder-decoder turns text into states.
-        loader = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        loader = AutoModelForTextEncoding if _is_half(config) else AutoModel
         model, report = loader.from_pretrained(
             folder,
             config=config,
@@ -90,6 +89,12 @@ def longest_text(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -
     if config.model_type in _POSITIONS_AFTER_PADDING:
         positions -= (config.pad_token_id or 0) + 1
     return int(min(positions, tokenizer.model_max_length))
+
+
+def _is_half(config: PreTrainedConfig) -> bool:
+    """Whether the states come from the first half of an encoder-decoder, as in T5 and its kin."""
+    saved_as_half = any(name.endswith("EncoderModel") for name in config.architectures or [])
+    return bool(config.is_encoder_decoder) or saved_as_half
 
 
 @contextmanager

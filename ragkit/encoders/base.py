@@ -18,7 +18,7 @@ class Tokens:
         ids: `[tokens]`, special tokens and prefix included, cut at the model's maximum.
         offsets: `[texts + 1]`; text `i` owns `ids[offsets[i]:offsets[i + 1]]`.
         lengths: `[texts]` tokens *before* the cut: larger than the model's maximum if the text
-            was truncated.
+            was truncated; for very long texts only a lower bound.
     """
 
     ids: NDArray[np.int32]
@@ -56,7 +56,7 @@ class Encoder(Protocol):
         ...
 
     def embed(self, tokens: Tokens) -> NDArray[np.float32]:
-        """One vector per text, `[texts, dim]`, in order; a vector may hold NaN if the model fails."""
+        """One vector per text, `[texts, dim]`, in order; NaN where the model gives none."""
         ...
 
     def encode(self, texts: Sequence[str], *, role: Role) -> NDArray[np.float32]:

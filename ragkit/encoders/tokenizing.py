@@ -14,6 +14,8 @@ from ragkit.encoders.base import Tokens
 from ragkit.errors import ConfigError
 
 WINDOW_CHARS = 65_536
+# An encoding holds some 600 bytes a token until its ids are taken out.
+TEXTS_AT_ONCE = 512
 HEAD_CHARS_PER_TOKEN = 8
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -51,13 +53,16 @@ class TextTokenizer:
 
         The length of a text of many times the maximum is a lower bound: its tail is not read.
         """
-        texts = [self._clean(prefix + text) for text in texts]
-        ids = [encoding.ids for encoding in self._encode_heads(texts)]
-        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
-        cut = [self._cut(row) if len(row) > self.max_seq_length else row for row in ids]
-        sizes = np.minimum(lengths, self.max_seq_length)
-        flat = np.fromiter(chain.from_iterable(cut), np.int32, int(sizes.sum()))
-        return Tokens(flat, np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]), lengths)
+        ids, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            cleaned = [self._clean(prefix + text) for text in texts[start : start + TEXTS_AT_ONCE]]
+            rows = [encoding.ids for encoding in self._encode_heads(cleaned)]
+            cut = [self._cut(row) if len(row) > self.max_seq_length else row for row in rows]
+            ids.append(np.fromiter(chain.from_iterable(cut), np.int32))
+            lengths.append(np.fromiter(map(len, rows), np.int32, len(rows)))
+        found = np.concatenate(lengths)
+        ends = np.cumsum(np.minimum(found, self.max_seq_length), dtype=np.int64)
+        return Tokens(np.concatenate(ids), np.concatenate([[0], ends]), found)
 
     def token_offsets(self, text: str) -> NDArray[np.int32]:
         """First and last character (exclusive) of each token of the bare text, `[tokens, 2]`."""
@@ -85,8 +90,10 @@ class TextTokenizer:
         return ids[:kept] + ids[len(ids) - self._num_last :]
 
     def _clean(self, text: str) -> str:
-        text = text.lower() if self._lowercase else text
-        # The backend refuses lone surrogates; one character for one keeps the offsets right.
+        # One character for one, also where lowering gives two, keeps the offsets right.
+        if self._lowercase:
+            text = "".join(low if len(low := char.lower()) == 1 else char for char in text)
+        # The backend refuses lone surrogates.
         return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 

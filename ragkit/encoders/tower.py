@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ragkit.console import progress
 from ragkit.encoders.base import Tokens
 from ragkit.encoders.batching import Rows, cut_lengths, pad_batch, plan_batches
 from ragkit.encoders.head import Head
@@ -20,6 +21,9 @@ from ragkit.encoders.precision import Precision, compute_in, store_linears
 from ragkit.errors import StorageError
 
 logger = logging.getLogger(__name__)
+
+MANY_BATCHES = 32
+"""From here on a bar is worth drawing."""
 
 
 class Tower:
@@ -71,14 +75,16 @@ class Tower:
         vectors = np.full((len(tokens), self.dim), np.nan, np.float32)
         rows: Rows = np.arange(len(tokens))
         pending = deque(plan_batches(rows, lengths, batch_tokens=self.batch_tokens))
-        while pending:
-            rows = pending.popleft()
-            try:
-                vectors[rows] = self._run(self._backbone, self.precision, tokens, rows)
-            except torch.OutOfMemoryError as error:
-                self._halve_budget(lengths[rows], error)
-                left = np.concatenate([rows, *pending])
-                pending = deque(plan_batches(left, lengths, batch_tokens=self.batch_tokens))
+        with progress("batch", total=len(tokens), shown=len(pending) > MANY_BATCHES) as bar:
+            while pending:
+                rows = pending.popleft()
+                try:
+                    vectors[rows] = self._run(self._backbone, self.precision, tokens, rows)
+                    bar.advance(len(rows))
+                except torch.OutOfMemoryError as error:
+                    self._halve_budget(lengths[rows], error)
+                    left = np.concatenate([rows, *pending])
+                    pending = deque(plan_batches(left, lengths, batch_tokens=self.batch_tokens))
         self._repair(vectors, tokens)
         return vectors
 

@@ -300,10 +300,11 @@ def _counted(rejects: Rejects) -> str:
 
 def _tidy(layout: Layout, *, existed: bool) -> None:
     """Leave nothing behind of a build that came to nothing."""
-    worth_keeping = layout.is_index() or any(layout.builds.glob("*/journal.jsonl"))
-    if worth_keeping:
+    if any(layout.builds.glob("*/journal.jsonl")):
         return
     clear(layout)
+    if layout.is_index():
+        return
     for path in (layout.generations, layout.segments):
         shutil.rmtree(path, ignore_errors=True)
     if not existed and not any(layout.rejects.glob("*")):

@@ -21,7 +21,7 @@ TEXTS = (
     "Returns the largest item of an iterable, or the default if it is empty.",
     "She closed the ledger, looked at the rain, and decided not to go.",
     "E = mc^2 relates energy, mass and the speed of light.",
-    "Die Katze schläft auf dem warmen Dach.",
+    "Die Katze schl\u00e4ft auf dem warmen Dach.",
     "error: could not open file 'data.csv': permission denied (13)",
     "1969, 42, 3.14159, and -273.15 degrees",
 )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -19,6 +20,7 @@ from ragkit.index.reader import Index, Verify
 from ragkit.retrieval.canary import require_same_model
 from ragkit.retrieval.hits import Columns, Hit, Hits
 from ragkit.retrieval.quality import check_index
+from ragkit.retrieval.ties import search_in_order
 from ragkit.types import Metric, Passage, Role
 
 MAX_K = 10_000
@@ -33,6 +35,7 @@ class _Options(NamedTuple):
     encoder: "Encoder | str | None"
     with_encoder: bool
     device: str
+    trust_remote_code: bool
     mmap: bool
     verify: Verify
     generation: int | None
@@ -56,6 +59,7 @@ class Retriever:
         encoder: Encoder | str | None = None,
         with_encoder: bool = True,
         device: str = "auto",
+        trust_remote_code: bool = False,
         mmap: bool = True,
         verify: Verify = "fast",
         generation: int | None = None,
@@ -65,6 +69,8 @@ class Retriever:
 
         Args:
             encoder: Embeds queries; `None` loads the model that the index names.
+            trust_remote_code: Run the Python code that comes with the model; never taken from the
+                index.
             with_encoder: `False` opens in milliseconds, without a model, for queries by vector.
             verify: `full` reads every byte of the index first.
             generation: An older generation that is still there.
@@ -76,7 +82,9 @@ class Retriever:
             IndexCorruptError: A file is missing or damaged.
             ModelMismatchError: The encoder is not the one that embedded the passages.
         """
-        options = _Options(encoder, with_encoder, device, mmap, verify, generation, threads)
+        options = _Options(
+            encoder, with_encoder, device, trust_remote_code, mmap, verify, generation, threads
+        )
         index = Index.open(path, mmap=mmap, verify=verify, generation=generation)
         loaded = _load_encoder(index.manifest, options) if with_encoder else None
         if loaded is not None:
@@ -138,10 +146,10 @@ class Retriever:
         embedded = time.perf_counter()
         if not len(vectors):
             return []
-        scores, rows = index.search(
-            vectors, k=k, params=params, exact=exact, threads=self._options.threads
+        search = partial(
+            index.search, params=params, exact=exact, threads=self._options.threads
         )
-        _order_ties(index, scores, rows)
+        scores, rows = search_in_order(search, index, vectors, k=k)
         found = time.perf_counter()
         took_ms = {"embed": 1e3 * (embedded - started), "search": 1e3 * (found - embedded)}
         facts: dict[str, Any] = {
@@ -264,6 +272,11 @@ def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
     name = options.encoder or model.get("name")
     if not name:
         return None
+    if not options.encoder and name.startswith("python:"):
+        raise ConfigError(
+            f"the index names the function {name!r}, and code is never run because a file says so: "
+            f"pass encoder={name!r} if you trust it"
+        )
     return load_encoder(
         name,
         device=options.device,
@@ -272,7 +285,7 @@ def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
         passage_prefix=model.get("passage_prefix"),
         dim=model.get("truncate_dim"),
         revision=model.get("revision"),
-        trust_remote_code=bool(model.get("trust_remote_code")),
+        trust_remote_code=options.trust_remote_code,
     )
 
 
@@ -302,16 +315,6 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a row of zeros stays, and matches everything equally badly."""
     norms = np.sqrt(np.einsum("qd,qd->q", vectors, vectors))[:, None] if vectors.ndim == 2 else 1.0
     return vectors / np.maximum(norms, np.finfo(np.float32).tiny)
-
-
-def _order_ties(index: Index, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-    """Put hits of equal score in the order of their ids, in place."""
-    tied = (scores[:, 1:] == scores[:, :-1]) & (rows[:, 1:] >= 0)
-    for query in np.flatnonzero(tied.any(axis=1)):
-        valid = int((rows[query] >= 0).sum())
-        ids = index.column("id", rows[query, :valid])
-        order = sorted(range(valid), key=lambda i: (-scores[query, i], ids[i]))
-        rows[query, :valid] = rows[query, order]
 
 
 def _hits(

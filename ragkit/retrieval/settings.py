@@ -8,6 +8,7 @@ from typing import Any
 
 from ragkit.encoders.base import Encoder
 from ragkit.errors import IndexStateError
+from ragkit.index.differences import differences
 from ragkit.index.manifest import Manifest
 from ragkit.index.storage import hash_file
 from ragkit.retrieval.options import BuildOptions
@@ -57,12 +58,7 @@ def require_same_index(
         IndexStateError: It differs; the message lists in what.
     """
     there = {"model": current.model, **current.settings, **current.build["request"]}
-    asked = {**settings, **request}
-    changed = [
-        f"  {name}: {there.get(name)!r} there, {asked[name]!r} asked"
-        for name in asked
-        if there.get(name) != asked[name]
-    ]
+    changed = differences(there, {**settings, **request})
     if changed:
         raise IndexStateError(
             "\n".join([f"{root} holds an index with other settings:", *changed, _WAY_OUT])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.encoders.tokenizing import WINDOW_CHARS, TextTokenizer
+from ragkit.encoders.tokenizing import TEXTS_AT_ONCE, WINDOW_CHARS, TextTokenizer
 from ragkit.errors import ConfigError
 from ragkit.testing import tiny_tokenizer
 
@@ -126,3 +126,19 @@ def test_lowercasing_comes_before_the_tokenizer():
     lowered = TextTokenizer(backend, max_seq_length=11, lowercase=True).tokenize(texts)
 
     assert rows_of(lowered) == [backend.encode(texts[0].lower()).ids]
+
+
+def test_lowering_keeps_the_offsets():
+    tokenizer = TextTokenizer(tiny_tokenizer(), max_seq_length=11, lowercase=True)
+
+    offsets = tokenizer.token_offsets("\u0130 \u0130 Wing")  # lower() makes two characters of it
+
+    assert offsets[-1].tolist() == [4, 8]
+
+
+def test_many_texts_are_tokenised_in_pieces(tokenizer):
+    texts = ["wing " * (i % 17) for i in range(TEXTS_AT_ONCE + 3)]
+
+    tokens = tokenizer.tokenize(texts)
+
+    assert rows_of(tokens) == [tokenizer.tokenize([text]).ids.tolist() for text in texts]

@@ -182,3 +182,24 @@ def test_the_packaged_model_keeps_its_cosine_in_auto_precision():
     expected = oracle(resolve(spec)).encode(texts, show_progress_bar=False)
     assert (encoder.encode(texts, role="passage") * expected).sum(1).min() > 0.9999
     assert encoder.describe()["name"] == spec
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_an_encoder_decoder_embeds_with_its_first_half(tmp_path, half):
+    import torch
+    from transformers import T5Config, T5EncoderModel, T5Model
+
+    folder = write_tiny_bert(tmp_path)  # for its tokenizer
+    sizes = {"vocab_size": 97, "d_model": 24, "d_kv": 8, "num_heads": 3, "d_ff": 40}
+    kind = T5EncoderModel if half else T5Model
+    config = T5Config(**sizes, num_layers=2, decoder_start_token_id=0)
+    model = kind(config).eval()
+    model.save_pretrained(folder)
+
+    encoder = load_encoder(str(folder), device="cpu", dtype="fp32")
+
+    tokens = encoder.tokenize(TEXTS[:1], role="passage")
+    ids = torch.from_numpy(tokens.ids.astype(np.int64))[None]
+    with torch.no_grad():
+        states = model.encoder(ids).last_hidden_state
+    np.testing.assert_allclose(encoder.embed(tokens), states.mean(1).numpy(), atol=1e-5)

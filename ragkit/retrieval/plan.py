@@ -1,0 +1,144 @@
+"""What a build will take, before it starts: rows, tokens, time, disk, memory and index type."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ragkit.data import Rejects, read_documents
+from ragkit.encoders.base import Encoder
+from ragkit.errors import DataError
+from ragkit.index.storage import free_bytes
+from ragkit.retrieval.ann import BYTES_PER_VALUE, choose
+from ragkit.retrieval.build import load_build_encoder
+from ragkit.retrieval.cutting import Cutter, Row, format_passage
+from ragkit.retrieval.embed import read_matrix
+from ragkit.retrieval.options import BuildOptions
+from ragkit.retrieval.units import format_size
+from ragkit.types import Document
+
+SCHEMA = "ragkit.plan/1"
+SAMPLE_DOCUMENTS = 500
+PROBE_PASSAGES = 64
+# Offsets, hashes, keys and padding of one passage, beyond its texts.
+BYTES_PER_ROW = 120
+EXACT = "exact"
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Estimates for a build.
+
+    Args:
+        encode_s: Wall time of the encoder on this device; 0 without one.
+        disk_bytes: Size of the published index.
+        temporary_bytes: What lies beside it until the build ends.
+        ann: Index type.
+        ann_bytes: Size of its FAISS index on the disk and in memory.
+        alternatives: Other types, in the order in which they would be tried.
+    """
+
+    documents: int
+    passages: int
+    tokens: int
+    encode_s: float
+    ann: str
+    ann_reason: str
+    ann_bytes: int
+    ann_build_s: float
+    latency_s: float
+    alternatives: tuple[str, ...]
+    disk_bytes: int
+    temporary_bytes: int
+    free_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON values, `schema` first."""
+        return {"schema": SCHEMA, "ok": True, **asdict(self)}
+
+    def as_rows(self) -> list[tuple[str, str]]:
+        """Name and value of each line of a table."""
+        return [
+            ("documents", f"{self.documents:,}"),
+            ("passages", f"about {self.passages:,}"),
+            ("tokens", f"about {self.tokens:,}"),
+            ("encoding", f"about {self.encode_s:.0f} s on this device"),
+            ("index type", f"{self.ann} ({self.ann_reason})"),
+            ("alternatives", ", ".join(self.alternatives) or "none"),
+            ("its size", format_size(self.ann_bytes)),
+            ("its build", f"about {self.ann_build_s:.0f} s on one core"),
+            ("one query", f"about {1e3 * self.latency_s:.1f} ms on one thread"),
+            ("index on disk", format_size(self.disk_bytes)),
+            ("beside it, while building", format_size(self.temporary_bytes)),
+            ("free on that disk", format_size(self.free_bytes)),
+        ]
+
+
+def plan_build(inputs: Sequence[str], out: Path, options: BuildOptions) -> BuildPlan:
+    """Read all documents, cut and tokenise a sample of them, and time the encoder on a few.
+
+    Raises:
+        DataError: The input was rejected, or holds nothing.
+    """
+    encoder = load_build_encoder(options)
+    dim = read_matrix(options.embeddings).shape[1] if options.embeddings else 0
+    dim = dim if encoder is None else encoder.dim
+    with Rejects() as rejects:
+        documents = read_documents(inputs, options=options.read, rejects=rejects)
+        sample, count, text_bytes = _sample(documents, rng=np.random.default_rng(options.seed))
+    if not count:
+        raise DataError(f"no documents in {', '.join(inputs)}: check the path and --format")
+    cutter = Cutter(encoder, options.template, options.chunk, options.on_long)
+    rows = list(cutter.cut(sample))
+    passages = max(1, round(len(rows) * count / len(sample)))
+    tokens = round(sum(len(ids) for _, ids in rows) * count / len(sample))
+    choice = choose(passages, dim, options=options)
+    if options.ann not in ("auto", EXACT):
+        choice = choice.asked_for(options.ann)
+    stored = passages * dim * BYTES_PER_VALUE[options.keep_vectors]
+    text = text_bytes + passages * BYTES_PER_ROW
+    return BuildPlan(
+        documents=count,
+        passages=passages,
+        tokens=tokens,
+        encode_s=_seconds_per_token(encoder, rows, options.template) * tokens,
+        ann=choice.factory,
+        ann_reason=choice.reason,
+        ann_bytes=choice.size_bytes,
+        ann_build_s=choice.build_s,
+        latency_s=choice.latency_s,
+        alternatives=tuple(other.factory for other in choice.runners_up),
+        disk_bytes=text + stored + choice.size_bytes,
+        temporary_bytes=text + 4 * tokens + stored,
+        free_bytes=free_bytes(out),
+    )
+
+
+def _sample(
+    documents: Iterable[Document], *, rng: np.random.Generator
+) -> tuple[list[Document], int, int]:
+    """A uniform sample of the documents, their number, and the bytes of their texts."""
+    sample: list[Document] = []
+    count = text_bytes = 0
+    for document in documents:
+        count += 1
+        text_bytes += sum(len(text.encode()) for text in (document.text, document.title))
+        if len(sample) < SAMPLE_DOCUMENTS:
+            sample.append(document)
+        elif (place := int(rng.integers(count))) < SAMPLE_DOCUMENTS:
+            sample[place] = document
+    return sample, count, text_bytes
+
+
+def _seconds_per_token(encoder: Encoder | None, rows: Sequence[Row], template: str) -> float:
+    if encoder is None:
+        return 0.0
+    probe = rows[:: max(1, len(rows) // PROBE_PASSAGES)]
+    texts = [format_passage(template, title=p.title, text=p.text) for p, _ in probe]
+    encoder.encode(texts[:4], role="passage")  # the first call of a model is slower
+    started = time.perf_counter()
+    encoder.encode(texts, role="passage")
+    return (time.perf_counter() - started) / sum(len(ids) for _, ids in probe)

@@ -1,0 +1,334 @@
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from ragkit.encoders import load_encoder
+from ragkit.errors import ConfigError, DataError, IndexStateError, ShapeError, StorageError
+from ragkit.index.reader import Index
+from ragkit.index.verify import verify_index
+from ragkit.retrieval.build import build_index
+from ragkit.retrieval.retriever import Retriever
+from tests.retrieval.conftest import documents, write_jsonl
+
+
+def test_the_index_holds_every_record_with_its_vector(built):
+    index = Index.open(built.path)
+    rows = np.arange(len(index))
+    expected = documents(37)
+    texts = [f"{row['title']} {row['text']}" for row in expected]
+
+    found = index.passages(rows)
+
+    assert [p.id for p in found] == [row["id"] for row in expected]
+    assert [p.text for p in found] == [row["text"] for row in expected]
+    assert [p.meta for p in found] == [{"year": row["year"]} for row in expected]
+    np.testing.assert_array_equal(
+        index.vectors(rows), load_encoder("hash:64").encode(texts, role="passage")
+    )
+    assert verify_index(built.path) == []
+
+
+def test_counts_and_files_add_up(built):
+    facts = built.as_dict()
+
+    assert (facts["passages"], facts["documents"], facts["ann"]) == (37, 37, "exact")
+    assert facts["counts"]["truncated"] == 0
+    for file in facts["files"]:
+        assert (built.path / file["path"]).stat().st_size == file["bytes"]
+    assert not (built.path / "build").exists()
+    assert json.dumps(facts)
+
+
+@pytest.mark.parametrize("part_rows", [1, 7, 4096])
+def test_the_content_hash_does_not_depend_on_how_the_work_was_cut(
+    built, corpus, tmp_path, part_rows
+):
+    report = build_index(
+        corpus, tmp_path / "i", encoder="hash:64", keep_vectors="f32", part_rows=part_rows
+    )
+
+    assert report.content_hash == built.content_hash
+
+
+def test_the_content_hash_does_not_depend_on_the_order_of_the_input(built, tmp_path):
+    shuffled = write_jsonl(tmp_path / "other name.jsonl", documents(37)[::-1])
+
+    report = build_index(shuffled, tmp_path / "i", encoder="hash:64", keep_vectors="f32")
+
+    assert report.content_hash == built.content_hash
+
+
+def test_another_text_gives_another_content_hash(built, tmp_path):
+    rows = documents(37)
+    rows[5]["text"] += "!"
+
+    report = build_index(
+        write_jsonl(tmp_path / "c.jsonl", rows), tmp_path / "i", encoder="hash:64",
+        keep_vectors="f32",
+    )
+
+    assert report.content_hash != built.content_hash
+
+
+def test_the_same_command_again_changes_nothing(corpus, tmp_path):
+    first = build_index(corpus, tmp_path / "i", encoder="hash:32")
+    before = (tmp_path / "i" / "CURRENT").read_bytes()
+
+    again = build_index(corpus, tmp_path / "i", encoder="hash:32")
+
+    assert again.unchanged
+    assert again.content_hash == first.content_hash
+    assert (tmp_path / "i" / "CURRENT").read_bytes() == before
+
+
+def test_another_encoder_or_input_needs_overwrite(corpus, tmp_path):
+    build_index(corpus, tmp_path / "i", encoder="hash:32")
+    longer = write_jsonl(tmp_path / "longer.jsonl", documents(41))
+
+    with pytest.raises(IndexStateError, match=r"model\.name: 'hash:32' then.*\n(.*\n)*pass --overwrite"):
+        build_index(corpus, tmp_path / "i", encoder="hash:48")
+    with pytest.raises(IndexStateError, match=r"other passages:\npass --overwrite"):
+        build_index(longer, tmp_path / "i", encoder="hash:32")
+    report = build_index(longer, tmp_path / "i", encoder="hash:48", overwrite=True)
+
+    assert report.manifest.generation == 2
+    assert len(Index.open(tmp_path / "i")) == 41
+    assert len(Index.open(tmp_path / "i", generation=1)) == 37
+
+
+def test_a_damaged_index_can_be_rebuilt_in_place(corpus, tmp_path):
+    first = build_index(corpus, tmp_path / "i", encoder="hash:32")
+    (tmp_path / "i" / "CURRENT").write_text("garbage")
+
+    report = build_index(corpus, tmp_path / "i", encoder="hash:32", overwrite=True)
+
+    assert report.content_hash == first.content_hash
+    assert report.manifest.generation == 2
+
+
+class FailingEncoder:
+    """The hash encoder, until it has embedded so many parts."""
+
+    def __init__(self, parts):
+        self._inner, self._left = load_encoder("hash:16"), parts
+        self.embedded = 0
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def embed(self, tokens):
+        if len(tokens) > 1 and self._left == 0:
+            raise StorageError("the device gave out")
+        self._left -= 1
+        self.embedded += len(tokens)
+        return self._inner.embed(tokens)
+
+
+def test_an_interrupted_build_embeds_only_what_is_left(corpus, tmp_path):
+    with pytest.raises(StorageError, match="gave out"):
+        build_index(corpus, tmp_path / "i", encoder=FailingEncoder(2), part_rows=10)
+    with pytest.raises(IndexStateError, match="run the same `build-index` command again"):
+        Retriever.open(tmp_path / "i")
+    encoder = FailingEncoder(-1)
+
+    report = build_index(corpus, tmp_path / "i", encoder=encoder, part_rows=10)
+
+    undisturbed = build_index(corpus, tmp_path / "j", encoder=FailingEncoder(-1), part_rows=10)
+    queries_and_canary = encoder.embedded - 17
+    assert report.content_hash == undisturbed.content_hash
+    assert queries_and_canary <= 16 + 16
+
+
+def test_an_unfinished_build_with_other_settings_is_refused_until_restarted(corpus, tmp_path):
+    with pytest.raises(StorageError, match="gave out"):
+        build_index(corpus, tmp_path / "i", encoder=FailingEncoder(2), part_rows=10)
+
+    with pytest.raises(IndexStateError, match=r"part_rows: 10 then, 11 now\n.*--restart"):
+        build_index(corpus, tmp_path / "i", encoder="hash:16", part_rows=11)
+
+    build_index(corpus, tmp_path / "i", encoder="hash:16", part_rows=11, restart=True)
+
+
+def test_a_damaged_part_is_embedded_again(corpus, tmp_path):
+    with pytest.raises(StorageError, match="gave out"):
+        build_index(corpus, tmp_path / "i", encoder=FailingEncoder(2), part_rows=10)
+    [damaged, _] = sorted((tmp_path / "i").glob("build/*/parts/*.f16"))
+    damaged.write_bytes(b"\0" * damaged.stat().st_size)
+
+    report = build_index(corpus, tmp_path / "i", encoder=FailingEncoder(-1), part_rows=10)
+
+    undisturbed = build_index(corpus, tmp_path / "j", encoder=FailingEncoder(-1), part_rows=10)
+    assert report.content_hash == undisturbed.content_hash
+
+
+class BrokenEncoder(FailingEncoder):
+    """Gives NaN for one text, infinity for another, nothing for a third."""
+
+    def embed(self, tokens):
+        vectors = self._inner.embed(tokens)
+        if len(tokens) == 37:
+            vectors[3], vectors[4, 2], vectors[7] = np.nan, np.inf, 0
+        return vectors
+
+
+def test_a_vector_that_means_nothing_is_never_stored(corpus, tmp_path):
+    report = build_index(corpus, tmp_path / "i", encoder=BrokenEncoder(-1), max_rejects="10%")
+
+    index = Index.open(tmp_path / "i")
+    assert len(index) == report.counts["passages"] == 34
+    assert report.counts["bad_vector"] == 3
+    assert np.isfinite(index.vectors(np.arange(34))).all()
+    assert index.rows(["doc-3", "doc-4", "doc-7", "doc-5"])[:3].tolist() == [-1, -1, -1]
+    assert "NaN or infinity" in report.rejects.read_text()
+
+
+def test_too_many_rejects_stop_the_build(corpus, tmp_path):
+    with pytest.raises(DataError, match="3"):
+        build_index(corpus, tmp_path / "i", encoder=BrokenEncoder(-1), max_rejects="1%")
+
+
+def test_nothing_is_left_behind_when_there_is_nothing_to_index(tmp_path):
+    empty = write_jsonl(tmp_path / "c.jsonl", [{"id": "a", "text": "  "}, {"id": "b", "text": ""}])
+
+    with pytest.raises(DataError, match=r"no passages in .*empty 2"):
+        build_index(empty, tmp_path / "i", encoder="hash:16")
+
+    assert not (tmp_path / "i" / "CURRENT").exists()
+    assert not (tmp_path / "i" / "build").exists()
+
+
+def test_a_folder_of_other_things_is_left_alone(corpus, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+
+    with pytest.raises(ConfigError, match="nothing was touched"):
+        build_index(corpus, tmp_path, encoder="hash:16")
+
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_duplicate_ids_are_listed_with_their_lines(tmp_path):
+    rows = [*documents(9), *documents(8)]
+    path = write_jsonl(tmp_path / "c.jsonl", rows)
+
+    with pytest.raises(DataError, match=r"8 documents .*\n.*c\.jsonl:10: 'doc-0'(.*\n)*.*rename"):
+        build_index(path, tmp_path / "i", encoder="hash:16")
+
+
+@pytest.mark.parametrize(
+    ("policy", "count", "text"),
+    [("keep-first", 9, "first"), ("keep-last", 9, "second"), ("rename", 10, "first")],
+)
+def test_duplicate_ids_follow_the_policy(tmp_path, policy, count, text):
+    rows = [*documents(9), {"id": "doc-2", "text": "second"}]
+    rows[2] = {"id": "doc-2", "text": "first"}
+    path = write_jsonl(tmp_path / "c.jsonl", rows)
+
+    build_index(path, tmp_path / "i", encoder="hash:16", on_duplicate=policy, max_rejects="50%")
+
+    with Retriever.open(tmp_path / "i") as retriever:
+        assert len(retriever) == count
+        assert retriever.get(["doc-2"])[0].text == text
+
+
+def test_equal_texts_are_stored_once_when_asked(tmp_path):
+    rows = [{"id": str(i), "text": f"text {i % 3}"} for i in range(8)]
+    path = write_jsonl(tmp_path / "c.jsonl", rows)
+
+    report = build_index(
+        path, tmp_path / "i", encoder="hash:16", dedup="exact", max_rejects="90%"
+    )
+
+    assert report.counts["passages"] == 3
+    assert report.counts["duplicate_text"] == 5
+
+
+@pytest.mark.parametrize(
+    ("keep", "tolerance"), [("f32", 0), ("f16", 1e-3), ("int8", 0.02)]
+)
+def test_vectors_are_kept_as_asked(corpus, built, tmp_path, keep, tolerance):
+    build_index(corpus, tmp_path / "i", encoder="hash:64", keep_vectors=keep)
+
+    rows = np.arange(37)
+    found = Index.open(tmp_path / "i").vectors(rows)
+    np.testing.assert_allclose(found, Index.open(built.path).vectors(rows), atol=tolerance)
+
+
+def test_ready_embeddings_need_no_encoder(corpus, tmp_path):
+    matrix = np.random.default_rng(0).standard_normal((37, 5)).astype(np.float32)
+    np.save(tmp_path / "v.npy", matrix)
+
+    build_index(
+        corpus, tmp_path / "i", encoder="", embeddings=str(tmp_path / "v.npy"),
+        keep_vectors="f32", metric="ip",
+    )
+
+    with Retriever.open(tmp_path / "i") as retriever:
+        hits = retriever.search(matrix[11], k=37)
+        best = np.argsort(-(matrix @ matrix[11]))
+        assert [hit.row for hit in hits] == best.tolist()
+        with pytest.raises(IndexStateError, match="search by vector"):
+            retriever.search("text")
+
+
+@pytest.mark.parametrize(
+    ("array", "error", "hint"),
+    [
+        (np.zeros((36, 5), np.float32), ShapeError, "36 rows, the input has 37 passages"),
+        (np.zeros(37, np.float32), DataError, "expected a matrix of floats"),
+        (np.zeros((37, 5), np.int64), DataError, "expected a matrix of floats"),
+        (np.array([[object()]]), DataError, "pickled arrays are never read"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused(corpus, tmp_path, array, error, hint):
+    np.save(tmp_path / "v.npy", array, allow_pickle=True)
+
+    with pytest.raises(error, match=hint):
+        build_index(corpus, tmp_path / "i", encoder="", embeddings=str(tmp_path / "v.npy"))
+
+
+def test_embeddings_of_another_width_than_the_encoder_are_refused(corpus, tmp_path):
+    np.save(tmp_path / "v.npy", np.zeros((37, 5), np.float32))
+
+    with pytest.raises(ConfigError, match="5 dimensions, the encoder 16: name the encoder"):
+        build_index(corpus, tmp_path / "i", encoder="hash:16", embeddings=str(tmp_path / "v.npy"))
+
+
+def test_half_precision_that_overflows_says_what_to_use(corpus, tmp_path):
+    np.save(tmp_path / "v.npy", np.full((37, 5), 1e6, np.float32))
+
+    with pytest.raises(ConfigError, match="--keep-vectors f32"):
+        build_index(
+            corpus, tmp_path / "i", encoder="", embeddings=str(tmp_path / "v.npy"), metric="ip"
+        )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_a_storage_error(corpus, tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+
+    with pytest.raises(StorageError, match="check the path"):
+        build_index(corpus, tmp_path / "i", encoder="hash:16")
+
+
+def test_a_path_with_spaces_and_other_letters_works(corpus, tmp_path):
+    path = tmp_path / "mein Index \u00fc \u65e5\u672c" / ("x" * 100)
+
+    build_index(corpus, path, encoder="hash:16")
+
+    assert len(Retriever.open(path)) == 37
+
+
+def test_options_that_make_no_sense_are_refused_before_any_work(corpus, tmp_path):
+    for options, hint in [
+        ({"recall": "much"}, "0.95@10"),
+        ({"template": "{title}"}, "{text}"),
+        ({"part_rows": 0}, "at least 1"),
+        ({"keep_vectors": "none", "ann": "exact"}, "exact search needs the vectors"),
+        ({"ann": "IVF,Nonsense"}, "IVF,Nonsense"),
+    ]:
+        with pytest.raises(ConfigError, match=hint):
+            build_index(corpus, tmp_path / "i", encoder="hash:16", **options)
+    assert not (tmp_path / "i").exists()
