@@ -68,10 +68,15 @@ def search_exact(
     return _by_row(scores[:, :width], rows[:, :width])
 
 
+def no_hits(num_queries: int, width: int) -> Found:
+    """Results to be filled, or of a search without queries or rows."""
+    return np.empty((num_queries, width), np.float32), np.empty((num_queries, width), np.int64)
+
+
 def rescore(
     vectors: Vectors, queries: NDArray[np.float32], rows: NDArray[np.int64], *, metric: Metric
 ) -> Found:
-    """The given `rows` `[queries, candidates]` with exact scores, best first; row -1 scores -inf."""
+    """The given rows, `[queries, candidates]`, with exact scores, best first; row -1 has -inf."""
     scores = np.empty(rows.shape, np.float32)
     step = max(1, VALUES_PER_GATHER // max(1, rows.shape[1] * vectors.dim))
     for start in range(0, len(rows), step):
@@ -105,7 +110,7 @@ def _compare(
 def _scan(
     vectors: Vectors, queries: NDArray[np.float32], *, k: int, metric: Metric, threads: int
 ) -> Found:
-    """The `k` best rows; equal scores in any order, and any of those that tie for the last place."""
+    """The `k` best rows: equal scores in any order, and any of those that tie for last place."""
     from ragkit.index.faiss.knn import merge
 
     work = len(vectors) * vectors.dim * max(1, len(queries) // 8)
@@ -160,8 +165,7 @@ def _widen(
     scan: functools.partial[Found], queries: NDArray[np.float32], width: int, num_rows: int
 ) -> Found:
     """The `width` best rows of queries whose ties fall across the border."""
-    scores = np.empty((len(queries), width), np.float32)
-    rows = np.empty((len(queries), width), np.int64)
+    scores, rows = no_hits(len(queries), width)
     left, seen = np.arange(len(queries)), width + 1
     while left.size:
         seen = min(seen * RETRY_FACTOR, num_rows)

@@ -81,6 +81,6 @@ class Layout:
 
 
 def new_segment_id() -> str:
-    """A name that sorts by time: 48 bits of milliseconds, 80 random bits, in Crockford's base 32."""
+    """A name that sorts by time: milliseconds, then 80 random bits, in Crockford's base 32."""
     number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

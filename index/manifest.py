@@ -148,7 +148,7 @@ def _pointer(generation: int, sha256: str) -> bytes:
 
 
 def _read_pointer(layout: Layout) -> tuple[int, str]:
-    """Number and sha256 of the current manifest; every byte of CURRENT must be as it was written."""
+    """Number and sha256 of the current manifest; every byte of CURRENT must be as written."""
     body = _read_bytes(layout.current)
     try:
         line = json.loads(body)
@@ -197,7 +197,7 @@ def _parse(path: Path, body: bytes) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IndexCorruptError(
-            f"{path} is not a manifest of {FORMAT} {FORMAT_VERSION} ({error}): restore it from a copy"
+            f"{path} is not a manifest of {FORMAT} {FORMAT_VERSION} ({error}): restore it"
         ) from error
 
 

@@ -48,7 +48,7 @@ class SegmentFolder:
         self.folder = folder
         self._facts: dict[str, Any] = {}
 
-    def write(self, name: str, fill: Callable[[HashingFile], Any]) -> Path:
+    def write(self, name: str, fill: Callable[[Any], object]) -> Path:
         """Let `fill` write the file `name`; its path."""
         path = self.folder / name
         with durable_file(path) as file:

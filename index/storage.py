@@ -170,7 +170,7 @@ def _require_size(path: Path, expected: int) -> None:
 def _reason(error: OSError, path: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"no space left on the device, {free_bytes(path)} bytes are free: free some space and run "
-            "the same command again, it goes on where it stopped"
+            f"no space left on the device, {free_bytes(path)} bytes are free: free some space and "
+            "run the same command again, it goes on where it stopped"
         )
     return f"{error.strerror or error}: check the path, its permissions and the disk"

@@ -113,4 +113,6 @@ def _assign(tree: dict[str, Any], override: str) -> None:
     try:
         tree[leaf] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{override!r}: the value is not YAML: quote it, or close its brackets") from error
+        raise ConfigError(
+            f"{override!r}: the value is not YAML: quote it, or close its brackets"
+        ) from error

@@ -63,9 +63,7 @@ def setup(*, progress: ProgressKind = "auto", verbosity: int = 0, log_file: str 
 
 
 @contextmanager
-def progress(
-    description: str, *, total: int | None = None, shown: bool = True
-) -> Iterator[Bar]:
+def progress(description: str, *, total: int | None = None, shown: bool = True) -> Iterator[Bar]:
     """A bar for one stage of work, as `setup` chose: drawn, logged, JSON lines, or silent."""
     if _kind == "bar" and shown:
         with _display() as drawn:
@@ -75,9 +73,9 @@ def progress(
     elif _kind == "none" or not shown:
         yield _Silent()
     else:
-        bar = _Written(description, total, as_json=_kind == "json")
-        yield bar
-        bar.close()
+        written = _Written(description, total, as_json=_kind == "json")
+        yield written
+        written.close()
 
 
 def track(items: Iterable[T], *, description: str, total: int | None = None) -> Iterator[T]:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import ConfigError, IndexCorruptError, ShapeError
-from ragkit.index.exact import Found, rescore
+from ragkit.index.exact import Found, no_hits, rescore
 from ragkit.index.faiss import files, train
-from ragkit.index.faiss.knn import MATRIX_PRODUCTS_FROM_QUERIES
-from ragkit.index.faiss.runtime import load, matrix_products_from, openmp_threads
+from ragkit.index.faiss.knn import products_for
+from ragkit.index.faiss.runtime import load, openmp_threads
 from ragkit.index.faiss.structure import Kind, faiss_metric, inspect, make_index
 from ragkit.index.threads import resolve_threads, run_all
 from ragkit.index.vectors import Vectors
@@ -150,8 +149,7 @@ class AnnIndex:
         parts = [queries[start : start + QUERIES_PER_TASK] for start in starts]
         tasks = [functools.partial(search, part) for part in parts]
         if not tasks or not self.ntotal:
-            shape = (len(queries), min(k, self.ntotal))
-            return np.empty(shape, np.float32), np.empty(shape, np.int64)
+            return no_hits(len(queries), min(k, self.ntotal))
         found = run_all(tasks, threads=resolve_threads(threads))
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
 
@@ -164,7 +162,9 @@ class AnnIndex:
         vectors: Vectors | None,
     ) -> Found:
         fetch = k if vectors is None else min(k * params.get("refine_factor", 1), self.ntotal)
-        with openmp_threads(1), self._products(len(queries)):
+        # Distances lose digits in products: right for the choice of lists, wrong for hits.
+        batch = len(queries) if self._larger_is_better or self.kind == "ivf" else 1
+        with openmp_threads(1), products_for(batch, dim=self.dim):
             scores, rows = self.index.search(queries, fetch, params=self._faiss_params(params))
         if rows.size and rows.max() >= self.ntotal:
             raise IndexCorruptError(
@@ -177,14 +177,8 @@ class AnnIndex:
         scores = scores if self._larger_is_better else 0.0 - scores
         return np.where(rows < 0, np.float32(-np.inf), scores), rows
 
-    def _products(self, num_queries: int) -> AbstractContextManager[None]:
-        """Matrix products for the choice among many lists, where the batch is worth it."""
-        if self.kind != "ivf" or num_queries < MATRIX_PRODUCTS_FROM_QUERIES:
-            return nullcontext()
-        return matrix_products_from(MATRIX_PRODUCTS_FROM_QUERIES, dim=self.dim)
-
     def _faiss_params(self, params: Mapping[str, int]) -> Any:  # noqa: ANN401
-        """faiss's own object for one call, nested as the index is."""
+        """The object that faiss wants for one call, nested as the index is."""
         faiss = load()
         found = None
         if "nprobe" in params:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ragkit.errors import IndexCorruptError
-from ragkit.index.faiss.runtime import capture_stderr, load
+from ragkit.index.faiss.chatter import capture_stderr
+from ragkit.index.faiss.runtime import load
 from ragkit.index.faiss.structure import faiss_metric, inspect, reason
 from ragkit.types import Metric
 

@@ -1,6 +1,6 @@
 """The nearest rows of one block of vectors, by faiss's exhaustive comparison on one thread."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from ragkit.index.faiss.runtime import load, matrix_products_from, openmp_thread
 from ragkit.types import Metric
 
 ROWS_PER_PRODUCT = 1024
-"""faiss multiplies this many rows at a time: cutting elsewhere may change the last bit of a score."""
+"""So many does faiss multiply at a time: cutting elsewhere may change a score's last bit."""
 
 MATRIX_PRODUCTS_FROM_QUERIES = 4
 """From here on one matrix product beats a pass over the rows for each query."""
@@ -40,6 +40,13 @@ def knn(
             queries, block, k, metric=faiss.METRIC_INNER_PRODUCT
         )
     return found
+
+
+def products_for(num_queries: int, *, dim: int) -> AbstractContextManager[None]:
+    """Lets faiss compare by matrix products if the batch is worth it."""
+    if num_queries < MATRIX_PRODUCTS_FROM_QUERIES:
+        return nullcontext()
+    return matrix_products_from(MATRIX_PRODUCTS_FROM_QUERIES, dim=dim)
 
 
 def merge(

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ragkit.errors import ConfigError
-from ragkit.index.faiss.runtime import capture_stderr, load, openmp_threads
+from ragkit.index.faiss.chatter import capture_stderr
+from ragkit.index.faiss.runtime import load, openmp_threads
 from ragkit.types import Metric
 
 Kind = Literal["flat", "ivf", "hnsw", "other"]
@@ -98,6 +99,8 @@ def make_index(factory: str, dim: int, *, metric: Metric) -> Any:  # noqa: ANN40
             f"expected a faiss factory string that fits {dim} dimensions, such as 'IVF1024,Flat', "
             f"got {factory!r}: {reason(error)}"
         ) from error
+    if index.metric_type != faiss_metric(metric):
+        raise ConfigError(f"{factory!r} compares by l2 only, not by {metric}: choose another type")
     _skip_polysemous_training(index)
     return index
 
@@ -130,7 +133,7 @@ def validate_factory(factory: str, dim: int, metric: Metric) -> None:
 
 
 def faiss_metric(metric: Metric) -> int:
-    """faiss's number of the metric; cosine is the inner product of vectors of length 1."""
+    """The number faiss has for the metric; cosine is the inner product of vectors of length 1."""
     faiss = load()
     number: int = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
     return number

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from ragkit.console import progress
 from ragkit.errors import ConfigError
-from ragkit.index.faiss.runtime import capture_stderr, openmp_threads
+from ragkit.index.faiss.chatter import capture_stderr
+from ragkit.index.faiss.runtime import openmp_threads
 from ragkit.index.faiss.structure import Structure, inspect, layers, reason
 from ragkit.index.vectors import Vectors
 
@@ -61,8 +62,8 @@ def train(index: Any, vectors: Vectors, *, seed: int, threads: int, deterministi
             bar.advance(len(sample))
     except RuntimeError as error:
         raise ConfigError(
-            f"the index type cannot be trained on {len(sample)} rows ({reason(error)}): choose a smaller one, "
-            "or exact"
+            f"the index type cannot be trained on {len(sample)} rows ({reason(error)}): "
+            "choose a smaller one, or exact"
         ) from error
 
 

@@ -82,8 +82,7 @@ def _build(inputs: list[str], out: Path, options: BuildOptions, *, as_json: bool
 
 
 def _recall(quality: dict[str, Any]) -> str:
-    found = {key: value for key, value in quality.items() if key.startswith("recall@")}
-    return ", ".join(f"{name[7:]}: {value:.3f}" for name, value in found.items()) or "not measured"
+    return ", ".join(f"{value:.3f} at {cut}" for cut, value in quality["recall"].items())
 
 
 def _plan(inputs: list[str], out: Path, options: BuildOptions, *, as_json: bool) -> None:

@@ -41,7 +41,9 @@ def demo() -> None:
             right = sum(_ask(console, retriever, *question) for question in QUESTIONS)
         console.print(f"\n{right} of {len(QUESTIONS)} answers are in the top {SHOWN}")
         if right < NEEDED:
-            raise RecallError(f"at least {NEEDED} were expected: the encoder or the search is broken")
+            raise RecallError(
+                f"at least {NEEDED} were expected: the encoder or the search is broken"
+            )
         console.print(
             f'Ask your own: .venv/bin/ragkit index search {report.path} "how do I flatten a list?"',
             markup=False,

@@ -7,7 +7,7 @@ decides; so a flag's own default is "not given".
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import typer
 import yaml
@@ -15,8 +15,31 @@ import yaml
 from ragkit.config import find_recipe, fit_config, read_tree
 
 T = TypeVar("T")
-Path = tuple[str, ...]
-"""Where a field lies: `("read", "limit")`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A field that holds a value.
+
+    Args:
+        path: Names from the outermost class on: `("read", "limit")`.
+        hint: The field's type.
+    """
+
+    path: tuple[str, ...]
+    hint: Any
+    default: object
+    description: str
+
+    @property
+    def name(self) -> str:
+        """The field's own name, which is also the flag's."""
+        return self.path[-1]
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether the flag takes several values, with commas between them."""
+        return "tuple" in str(self.hint)
 
 
 def flags_of(schema: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,7 +51,7 @@ def flags_of(schema: type[Any]) -> Callable[[Callable[..., None]], Callable[...,
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
         kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        made = [_parameter(path, field, hint, doc) for path, field, hint, doc in _fields(schema)]
+        made = [_parameter(leaf) for leaf in _leaves(schema)]
         command.__signature__ = own.replace(parameters=[*kept, *made])  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in (*kept, *made)}
         return command
@@ -42,83 +65,79 @@ def resolve(schema: type[T], flags: Mapping[str, object], *, file: str | None) -
     Raises:
         ConfigError: A value does not fit.
     """
-    return fit_config(schema, _tree(schema, flags, file), origin=file or "the command line")
+    tree = _read(file)
+    for leaf in _leaves(schema):
+        value = flags.get(leaf.name)
+        if value is None:
+            continue
+        group = tree
+        for key in leaf.path[:-1]:
+            group = group.setdefault(key, {})
+        group[leaf.name] = str(value).split(",") if leaf.takes_several else value
+    return fit_config(schema, tree, origin=file or "the command line")
 
 
 def explain(
     schema: type[Any], flags: Mapping[str, object], *, file: str | None, context: typer.Context
 ) -> str:
     """The configuration as YAML, a line per field with where its value comes from."""
-    in_file = {} if file is None else read_tree(find_recipe(file))
-    resolved = resolve(schema, flags, file=file)
+    resolved, in_file = resolve(schema, flags, file=file), _read(file)
     lines = []
-    for path, _, _, _ in _fields(schema):
-        value, filed = resolved, in_file
-        for key in path:
+    for leaf in _leaves(schema):
+        value: Any = resolved
+        for key in leaf.path:
             value = getattr(value, key)
-            filed = filed.get(key, {}) if isinstance(filed, Mapping) else {}
-        if flags.get(path[-1]) is not None:
-            source = context.get_parameter_source(path[-1])
-            origin = (
-                "environment" if source is not None and source.name == "ENVIRONMENT" else "flag"
-            )
-        else:
-            origin = "default" if filed == {} else "file"
         text = yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("\n...")
-        lines.append(f"{'.'.join(path)}: {text}  # {origin}")
+        origin = _origin(leaf, flags, in_file, context)
+        lines.append(f"{'.'.join(leaf.path)}: {text}  # {origin}")
     return "\n".join(lines)
 
 
-def _tree(schema: type[Any], flags: Mapping[str, object], file: str | None) -> dict[str, Any]:
-    tree = {} if file is None else read_tree(find_recipe(file))
-    for path, _, hint, _ in _fields(schema):
-        value = flags.get(path[-1])
-        if value is None:
-            continue
-        group = tree
-        for key in path[:-1]:
-            group = group.setdefault(key, {})
-        group[path[-1]] = value.split(",") if _is_tuple(hint) else value
-    return tree
+def _origin(
+    leaf: Leaf, flags: Mapping[str, object], in_file: Mapping[str, Any], context: typer.Context
+) -> str:
+    if flags.get(leaf.name) is not None:
+        source = context.get_parameter_source(leaf.name)
+        return "flag" if source is None or source.name != "ENVIRONMENT" else "environment"
+    group: Any = in_file
+    for key in leaf.path:
+        if not isinstance(group, Mapping) or key not in group:
+            return "default"
+        group = group[key]
+    return "file"
 
 
-def _fields(schema: type[Any]) -> list[tuple[Path, dataclasses.Field[Any], Any, str]]:
-    """Path, field, type and description of every field, nested classes flattened."""
+def _read(file: str | None) -> dict[str, Any]:
+    return {} if file is None else read_tree(find_recipe(file))
+
+
+def _leaves(schema: type[Any], parents: tuple[str, ...] = ()) -> list[Leaf]:
     from pydantic import TypeAdapter
 
     hints = get_type_hints(schema)
     described = TypeAdapter(schema).json_schema()["properties"]
-    found: list[tuple[Path, dataclasses.Field[Any], Any, str]] = []
+    found: list[Leaf] = []
     for field in dataclasses.fields(schema):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            nested = _fields(hint)  # type: ignore[arg-type]
-            found += [((field.name, *path), *rest) for path, *rest in nested]  # type: ignore[misc]
+        hint, path = hints[field.name], (*parents, field.name)
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            found += _leaves(hint, path)
         else:
-            found.append(((field.name,), field, hint, described[field.name].get("description", "")))
+            description = described[field.name].get("description", "")
+            found.append(Leaf(path, hint, field.default, description))
     return found
 
 
-def _parameter(
-    path: Path, field: dataclasses.Field[Any], hint: Any, description: str
-) -> inspect.Parameter:
-    flag = "--" + field.name.replace("_", "-")
-    names = f"{flag}/--no-{flag[2:]}" if hint is bool else flag
-    shown = "" if field.default in (None, "") else str(field.default)
+def _parameter(leaf: Leaf) -> inspect.Parameter:
+    flag = "--" + leaf.name.replace("_", "-")
     option = typer.Option(
         None,
-        names,
-        help=description.replace("`", "") or None,
-        envvar=f"RAGKIT_{field.name.upper()}",
-        show_default=shown or False,
+        f"{flag}/--no-{flag[2:]}" if leaf.hint is bool else flag,
+        help=leaf.description.replace("`", "") or None,
+        envvar=f"RAGKIT_{leaf.name.upper()}",
+        show_default=False if leaf.default in (None, "") else str(leaf.default),
         show_envvar=False,
     )
-    annotation = str | None if _is_tuple(hint) else hint | None
+    annotation = str | None if leaf.takes_several else leaf.hint | None
     return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation
+        leaf.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation
     )
-
-
-def _is_tuple(hint: Any) -> bool:
-    """Whether a field takes several values, written with commas."""
-    return "tuple" in str(hint) and bool(get_args(hint))

@@ -43,18 +43,32 @@ class TokenChunker(Chunker):
         edges = _token_edges(text, counter)
         spans, first, last = [], 0, len(edges) - 1
         while first < last:
-            end = min(first + room, last)
-            while True:
-                end = self._best_end(text, edges, first, end)
-                span = trim(text, int(edges[first]), int(edges[end]))
-                # Tokens at the edges may come out otherwise than within the document.
-                excess = counter.count(text[span[0] : span[1]], title) - self.size
-                if excess <= 0 or end == first + 1:
-                    break
-                end = max(end - excess, first + 1)
-            spans.append(span)
+            end, span = self._fit(text, edges, first, first + room, title=title, counter=counter)
+            if span[0] < span[1]:
+                spans.append(span)
             first = last if end == last else max(end - self.overlap, first + 1)
-        return [span for span in spans if span[0] < span[1]]
+        return spans
+
+    def _fit(
+        self,
+        text: str,
+        edges: NDArray[np.integer],
+        first: int,
+        end: int,
+        *,
+        title: str,
+        counter: TokenCounter,
+    ) -> tuple[int, Span]:
+        """Last edge, at most `end`, and span of the passage from edge `first` on."""
+        end = min(end, len(edges) - 1)
+        while True:
+            end = self._best_end(text, edges, first, end)
+            span = trim(text, int(edges[first]), int(edges[end]))
+            # Tokens at the edges may come out otherwise than within the document.
+            excess = counter.count(text[span[0] : span[1]], title) - self.size
+            if excess <= 0 or end == first + 1:
+                return end, span
+            end = max(end - excess, first + 1)
 
     def fit_title(self, title: str, *, counter: TokenCounter | None) -> str:
         """`title`, or as much of it as leaves half of the tokens to the text.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ragkit.encoders.base import Encoder
 from ragkit.errors import ConfigError, RecallError
-from ragkit.index.choose import AnnChoice, choose_ann, measure_bandwidth
+from ragkit.index.choose import EXACT, AnnChoice, choose_ann, measure_bandwidth
 from ragkit.index.exact import Found, search_exact
 from ragkit.index.faiss.ann import AnnIndex
 from ragkit.index.faiss.structure import validate_factory
@@ -22,7 +22,6 @@ from ragkit.retrieval.options import BuildOptions, parse_recall
 from ragkit.retrieval.quality import CheckQueries, check_queries, num_check_queries
 from ragkit.retrieval.units import available_bytes, parse_duration, parse_size
 
-EXACT = "exact"
 MEMORY_SHARE = 0.6
 BYTES_PER_VALUE = {"f32": 4, "none": 4, "f16": 2, "int8": 1}
 
@@ -49,7 +48,6 @@ def require_factory(options: BuildOptions, *, dim: int) -> None:
 
 def choose(num_rows: int, dim: int, *, options: BuildOptions) -> AnnChoice:
     """The index type for so many vectors, and what it will cost."""
-    recall, k = parse_recall(options.recall)
     memory = parse_size(options.memory) if options.memory else MEMORY_SHARE * available_bytes()
     return choose_ann(
         num_rows,
@@ -58,11 +56,8 @@ def choose(num_rows: int, dim: int, *, options: BuildOptions) -> AnnChoice:
         bytes_per_value=BYTES_PER_VALUE[options.keep_vectors],
         memory_bytes=int(memory),
         latency_s=parse_duration(options.latency),
-        recall=recall,
-        k=k,
         bandwidth=measure_bandwidth(),
         max_build_s=parse_duration(options.max_build_time),
-        device=options.faiss_device,
     )
 
 
@@ -116,7 +111,7 @@ def index_vectors(
     if tuning is not None:
         described["curve"] = [asdict(point) for point in tuning.curve]
     target = {"target": options.recall, "queries_kind": queries.kind}
-    return Indexed(described, {**target, **quality.as_dict()})
+    return Indexed(described, {**target, **asdict(quality)})
 
 
 def _factories(vectors: Vectors, options: BuildOptions) -> tuple[list[str], str]:
@@ -155,8 +150,15 @@ def _build_first_good(
             deterministic=options.deterministic,
         )
         truth = ground_truth(vectors, queries.vectors, k=k, metric=options.chosen_metric)
-        tuning = tune(ann, vectors, queries.vectors, truth, k=k, recall=recall)
-        if tuning.recall >= recall:
+        tuning = tune(
+            ann,
+            vectors,
+            queries.vectors,
+            truth,
+            k=k,
+            recall=recall,
+        )
+        if tuning.reached:
             return ann, tuning, factory
         missed.append(f"{factory} reaches {tuning.recall:.3f}")
         logger.warning("%s, below the target %s", missed[-1], options.recall)

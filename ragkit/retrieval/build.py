@@ -87,11 +87,11 @@ def run_build(
     layout.require_ours()
     existed = layout.root.exists()
     make_folder(layout.root)
-    try:
-        with writer_lock(layout.lock, break_lock=options.break_lock):
+    with writer_lock(layout.lock, break_lock=options.break_lock):
+        try:
             return _Build(layout, list(inputs), options).run(encoder)
-    finally:
-        _tidy(layout, existed=existed)
+        finally:
+            _tidy(layout, existed=existed)
 
 
 def load_build_encoder(options: BuildOptions) -> Encoder | None:
@@ -159,7 +159,7 @@ class _Build:
             request=request,
             input_hash=input_hash,
             content_hash=hashed,
-            sources=list(sources(self.inputs)),
+            sources=list(sources(self.inputs, options=options.read)),
             counts=self.counts,
             seconds=self.seconds,
         )
@@ -186,7 +186,7 @@ class _Build:
             part_rows=options.part_rows,
         )
         unique.require_none()
-        rejects.check(num_documents, options.max_rejects)
+        rejects.check(num_documents + rejects.refused, options.max_rejects)
         if not parts:
             raise DataError(
                 f"no passages in {', '.join(self.inputs)} ({_counted(rejects)}): check the path, "
@@ -278,8 +278,8 @@ def _dim(encoder: Encoder | None, matrix: NDArray[np.float32] | None) -> int:
         return 0 if encoder is None else encoder.dim
     if encoder is not None and encoder.dim != matrix.shape[1]:
         raise ConfigError(
-            f"the embeddings have {matrix.shape[1]} dimensions, the encoder {encoder.dim}: name the "
-            "encoder that made them, or --encoder '' for queries by vector only"
+            f"the embeddings have {matrix.shape[1]} dimensions, the encoder {encoder.dim}: name "
+            "the encoder that made them, or --encoder '' for queries by vector only"
         )
     return matrix.shape[1]
 
@@ -303,9 +303,5 @@ def _tidy(layout: Layout, *, existed: bool) -> None:
     if any(layout.builds.glob("*/journal.jsonl")):
         return
     clear(layout)
-    if layout.is_index():
-        return
-    for path in (layout.generations, layout.segments):
-        shutil.rmtree(path, ignore_errors=True)
-    if not existed and not any(layout.rejects.glob("*")):
+    if not existed and not layout.is_index() and not any(layout.rejects.glob("*")):
         shutil.rmtree(layout.root, ignore_errors=True)

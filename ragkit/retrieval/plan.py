@@ -11,6 +11,7 @@ import numpy as np
 from ragkit.data import Rejects, read_documents
 from ragkit.encoders.base import Encoder
 from ragkit.errors import DataError
+from ragkit.index.choose import AnnChoice
 from ragkit.index.storage import free_bytes
 from ragkit.retrieval.ann import BYTES_PER_VALUE, choose
 from ragkit.retrieval.build import load_build_encoder
@@ -25,7 +26,6 @@ SAMPLE_DOCUMENTS = 500
 PROBE_PASSAGES = 64
 # Offsets, hashes, keys and padding of one passage, beyond its texts.
 BYTES_PER_ROW = 120
-EXACT = "exact"
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,10 @@ def plan_build(inputs: Sequence[str], out: Path, options: BuildOptions) -> Build
     passages = max(1, round(len(rows) * count / len(sample)))
     tokens = round(sum(len(ids) for _, ids in rows) * count / len(sample))
     choice = choose(passages, dim, options=options)
-    if options.ann not in ("auto", EXACT):
-        choice = choice.asked_for(options.ann)
+    if options.ann != "auto":
+        known = (choice, *choice.runners_up)
+        unknown = AnnChoice(options.ann, "asked for", 0, 0.0, 0.0)
+        choice = next((one for one in known if one.factory == options.ann), unknown)
     stored = passages * dim * BYTES_PER_VALUE[options.keep_vectors]
     text = text_bytes + passages * BYTES_PER_ROW
     return BuildPlan(

@@ -1,6 +1,6 @@
 """The recall check: sentences from random passages as queries, exact search as the truth."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ragkit.index.passages import Passages
 from ragkit.index.reader import Index
 from ragkit.index.recall import measure_quality
 from ragkit.index.vectors import Vectors
+from ragkit.retrieval.queries import unit_vectors
 from ragkit.types import Metric
 
 MIN_QUERIES = 16
@@ -102,7 +103,7 @@ def check_index(
         metric=index.metric,
         rng=rng,
     )
-    return {"queries_kind": queries.kind, **quality.as_dict()}
+    return {"queries_kind": queries.kind, **asdict(quality)}
 
 
 def _random_sentence(text: str, rng: np.random.Generator) -> str:
@@ -119,7 +120,8 @@ def _read_texts(file: str) -> list[str]:
 
 
 def _encode(encoder: Encoder, texts: list[str], metric: Metric) -> NDArray[np.float32]:
-    return _unit(encoder.encode(texts, role="query"), metric)
+    vectors = encoder.encode(texts, role="query")
+    return unit_vectors(vectors) if metric == "cosine" else vectors
 
 
 def _noisy(
@@ -127,11 +129,5 @@ def _noisy(
 ) -> NDArray[np.float32]:
     spread = NOISE * np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
     noise = rng.standard_normal(vectors.shape, np.float32)
-    return _unit(vectors + spread.astype(np.float32) * noise, metric)
-
-
-def _unit(vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
-    if metric != "cosine":
-        return vectors
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+    noisy = vectors + spread.astype(np.float32) * noise
+    return unit_vectors(noisy) if metric == "cosine" else noisy

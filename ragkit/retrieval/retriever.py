@@ -20,11 +20,9 @@ from ragkit.index.reader import Index, Verify
 from ragkit.retrieval.canary import require_same_model
 from ragkit.retrieval.hits import Columns, Hit, Hits
 from ragkit.retrieval.quality import check_index
+from ragkit.retrieval.queries import check_k, checked_texts, unit_vectors
 from ragkit.retrieval.ties import search_in_order
 from ragkit.types import Metric, Passage, Role
-
-MAX_K = 10_000
-MAX_QUERY_CHARACTERS = 1_000_000
 
 SCORE_KINDS: dict[Metric, str] = {"cosine": "cosine", "ip": "ip", "l2": "-l2^2"}
 
@@ -52,7 +50,7 @@ class Retriever:
         self._index, self._encoder, self._options = index, encoder, options
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - each is a choice of its own
         cls,
         path: str | Path,
         *,
@@ -139,16 +137,14 @@ class Retriever:
         Args:
             queries: Texts, or vectors `[queries, dim]`; the rest as for `search`.
         """
-        _check_k(k)
+        check_k(k)
         index = self._index
         started = time.perf_counter()
         texts, vectors = self._embed(queries)
         embedded = time.perf_counter()
         if not len(vectors):
             return []
-        search = partial(
-            index.search, params=params, exact=exact, threads=self._options.threads
-        )
+        search = partial(index.search, params=params, exact=exact, threads=self._options.threads)
         scores, rows = search_in_order(search, index, vectors, k=k)
         found = time.perf_counter()
         took_ms = {"embed": 1e3 * (embedded - started), "search": 1e3 * (found - embedded)}
@@ -166,11 +162,11 @@ class Retriever:
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors that `search` uses for these queries, `[texts, dim]`."""
-        return self._encode(_checked(texts), "query")
+        return self._encode(checked_texts(texts), "query")
 
     def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of these texts as passages, `[texts, dim]`."""
-        return self._encode(_checked(texts), "passage")
+        return self._encode(checked_texts(texts), "passage")
 
     def get(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passage of each id, `None` where there is none."""
@@ -240,16 +236,16 @@ class Retriever:
         if isinstance(queries, np.ndarray):
             vectors = np.asarray(queries, np.float32)
             if self._index.metric == "cosine":
-                vectors = _unit(vectors)
+                vectors = unit_vectors(vectors)
             return [None] * len(vectors), vectors
-        texts = _checked(queries)
+        texts = checked_texts(queries)
         if not texts:
             return texts, np.empty((0, self._index.dim), np.float32)
         return texts, self.embed_queries(texts)
 
-    def _encode(self, texts: Sequence[str], role: Role) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], role: Role) -> NDArray[np.float32]:
         vectors = self._require_encoder().encode(texts, role=role)
-        return _unit(vectors) if self._index.metric == "cosine" else vectors
+        return unit_vectors(vectors) if self._index.metric == "cosine" else vectors
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
@@ -287,34 +283,6 @@ def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
         revision=model.get("revision"),
         trust_remote_code=options.trust_remote_code,
     )
-
-
-def _check_k(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
-        raise ConfigError(f"k must be a whole number from 1 to {MAX_K}, got {k!r}")
-
-
-def _checked(texts: Sequence[str]) -> Sequence[str]:
-    if isinstance(texts, str):
-        raise ConfigError(
-            "expected a list of texts, got one text: use search, or wrap it in a list"
-        )
-    for text in texts:
-        if not isinstance(text, str):
-            raise ConfigError(f"a query must be a text, got {type(text).__name__}: {text!r}")
-        if not text.strip():
-            raise ConfigError("a query is empty: give at least one word")
-        if len(text) > MAX_QUERY_CHARACTERS:
-            raise ConfigError(
-                f"a query has {len(text)} characters, at most {MAX_QUERY_CHARACTERS} are allowed"
-            )
-    return texts
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows scaled to length 1; a row of zeros stays, and matches everything equally badly."""
-    norms = np.sqrt(np.einsum("qd,qd->q", vectors, vectors))[:, None] if vectors.ndim == 2 else 1.0
-    return vectors / np.maximum(norms, np.finfo(np.float32).tiny)
 
 
 def _hits(

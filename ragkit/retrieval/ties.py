@@ -16,9 +16,7 @@ Search = Callable[[NDArray[np.float32], int], Found]
 """Scores and rows, `[queries, hits]` each, of so many hits."""
 
 
-def search_in_order(
-    search: Search, index: Index, queries: NDArray[np.float32], *, k: int
-) -> Found:
+def search_in_order(search: Search, index: Index, queries: NDArray[np.float32], *, k: int) -> Found:
     """Scores and rows of the `k` best passages, best first, those of equal score by id."""
     scores, rows = search(queries, min(k + 1, len(index)))
     over = _over_the_edge(scores, k)
@@ -44,5 +42,5 @@ def _order(index: Index, scores: NDArray[np.float32], rows: NDArray[np.int64]) -
     for query in np.flatnonzero(tied.any(axis=1)):
         found = rows[query][rows[query] >= 0]
         ids = index.column("id", found)
-        order = sorted(range(len(found)), key=lambda i: (-scores[query, i], ids[i]))  # noqa: B023
+        order = sorted(range(len(found)), key=lambda i: (-scores[query, i], ids[i]))
         rows[query, : len(found)] = found[order]

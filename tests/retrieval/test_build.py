@@ -66,7 +66,9 @@ def test_another_text_gives_another_content_hash(built, tmp_path):
     rows[5]["text"] += "!"
 
     report = build_index(
-        write_jsonl(tmp_path / "c.jsonl", rows), tmp_path / "i", encoder="hash:64",
+        write_jsonl(tmp_path / "c.jsonl", rows),
+        tmp_path / "i",
+        encoder="hash:64",
         keep_vectors="f32",
     )
 
@@ -88,7 +90,9 @@ def test_another_encoder_or_input_needs_overwrite(corpus, tmp_path):
     build_index(corpus, tmp_path / "i", encoder="hash:32")
     longer = write_jsonl(tmp_path / "longer.jsonl", documents(41))
 
-    with pytest.raises(IndexStateError, match=r"model\.name: 'hash:32' then.*\n(.*\n)*pass --overwrite"):
+    with pytest.raises(
+        IndexStateError, match=r"model\.name: 'hash:32' then.*\n(.*\n)*pass --overwrite"
+    ):
         build_index(corpus, tmp_path / "i", encoder="hash:48")
     with pytest.raises(IndexStateError, match=r"other passages:\npass --overwrite"):
         build_index(longer, tmp_path / "i", encoder="hash:32")
@@ -237,17 +241,13 @@ def test_equal_texts_are_stored_once_when_asked(tmp_path):
     rows = [{"id": str(i), "text": f"text {i % 3}"} for i in range(8)]
     path = write_jsonl(tmp_path / "c.jsonl", rows)
 
-    report = build_index(
-        path, tmp_path / "i", encoder="hash:16", dedup="exact", max_rejects="90%"
-    )
+    report = build_index(path, tmp_path / "i", encoder="hash:16", dedup="exact", max_rejects="90%")
 
     assert report.counts["passages"] == 3
     assert report.counts["duplicate_text"] == 5
 
 
-@pytest.mark.parametrize(
-    ("keep", "tolerance"), [("f32", 0), ("f16", 1e-3), ("int8", 0.02)]
-)
+@pytest.mark.parametrize(("keep", "tolerance"), [("f32", 0), ("f16", 1e-3), ("int8", 0.02)])
 def test_vectors_are_kept_as_asked(corpus, built, tmp_path, keep, tolerance):
     build_index(corpus, tmp_path / "i", encoder="hash:64", keep_vectors=keep)
 
@@ -261,8 +261,12 @@ def test_ready_embeddings_need_no_encoder(corpus, tmp_path):
     np.save(tmp_path / "v.npy", matrix)
 
     build_index(
-        corpus, tmp_path / "i", encoder="", embeddings=str(tmp_path / "v.npy"),
-        keep_vectors="f32", metric="ip",
+        corpus,
+        tmp_path / "i",
+        encoder="",
+        embeddings=str(tmp_path / "v.npy"),
+        keep_vectors="f32",
+        metric="ip",
     )
 
     with Retriever.open(tmp_path / "i") as retriever:

@@ -1,0 +1,44 @@
+"""Are these sensible queries? And how vectors are made comparable."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ragkit.errors import ConfigError
+
+MAX_K = 10_000
+MAX_CHARACTERS = 1_000_000
+
+
+def check_k(k: object) -> None:
+    """Raise ConfigError unless `k` is a sensible number of hits."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
+        raise ConfigError(f"k must be a whole number from 1 to {MAX_K}, got {k!r}")
+
+
+def checked_texts(texts: Sequence[object]) -> list[str]:
+    """The texts, if each may be embedded.
+
+    Raises:
+        ConfigError: One is empty, far too long, or no text.
+    """
+    if isinstance(texts, str):
+        raise ConfigError("expected a list of texts, got a text: use search, or wrap it in a list")
+    return [_checked(text) for text in texts]
+
+
+def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of `[rows, dim]` scaled to length 1; a row of zeros stays as it is."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
+
+def _checked(text: object) -> str:
+    if not isinstance(text, str):
+        raise ConfigError(f"a query must be a text, got {type(text).__name__}: {text!r}")
+    if not text.strip():
+        raise ConfigError("a query is empty: give at least one word")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"a query has {len(text)} characters, at most {MAX_CHARACTERS} may be")
+    return text
