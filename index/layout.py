@@ -4,9 +4,11 @@ import os
 import time
 from pathlib import Path
 
-from ragkit.errors import ConfigError, IndexStateError
+from ragkit.errors import ConfigError, IndexCorruptError, IndexStateError
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_UNPUBLISHED = frozenset({"CURRENT.partial", "LOCK", "build", "gen", "rejects", "seg"})
+"""What may lie in an index before its first generation is published."""
 
 
 class Layout:
@@ -39,13 +41,7 @@ class Layout:
             return True
         if not self.root.is_dir():
             return False
-        return self.is_index() or {p.name for p in self.root.iterdir()} <= {
-            "LOCK",
-            "build",
-            "gen",
-            "rejects",
-            "seg",
-        }
+        return self.is_index() or {p.name for p in self.root.iterdir()} <= _UNPUBLISHED
 
     def require_ours(self) -> None:
         """Refuse a folder that holds something else.
@@ -65,6 +61,7 @@ class Layout:
         Raises:
             ConfigError: There is no such path.
             IndexStateError: The path is there, but nothing was published in it.
+            IndexCorruptError: Something was published, but CURRENT is gone.
         """
         if self.is_index():
             return
@@ -72,12 +69,20 @@ class Layout:
             raise ConfigError(
                 f"no index at {self.root}: build one with `build-index ... -o {self.root}`"
             )
-        hint = (
-            "run the same `build-index` command again to finish it"
-            if self.builds.is_dir()
-            else ("build one with `build-index`")
-        )
+        if self.builds.is_dir():
+            hint = "run the same `build-index` command again to finish it"
+        elif known := self.known_generations():
+            raise IndexCorruptError(
+                f"{self.current} is missing; generations on disk: {known}; restore CURRENT from a "
+                "copy, or rebuild with --overwrite"
+            )
+        else:
+            hint = "build one with `build-index`"
         raise IndexStateError(f"{self.root} has no published generation (no file CURRENT): {hint}")
+
+    def known_generations(self) -> str:
+        """The generations whose manifest is on the disk, for messages."""
+        return ", ".join(sorted(path.stem for path in self.generations.glob("*.json")))
 
 
 def new_segment_id() -> str:

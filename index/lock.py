@@ -41,7 +41,7 @@ def writer_lock(path: Path, *, break_lock: bool = False) -> Iterator[None]:
         IndexLockedError: Another process writes; the message names it.
     """
     with storage_errors(path):
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)  # a full disk is felt by the write, not by the close
     with file:
         try:
             _take(file)
@@ -50,7 +50,8 @@ def writer_lock(path: Path, *, break_lock: bool = False) -> Iterator[None]:
                 raise
             raise _locked(_holder(file)) from error
         _refuse_other_host(_holder(file), break_lock=break_lock)
-        _sign(file)
+        with storage_errors(path):
+            _sign(file)
         try:
             yield
         finally:
@@ -64,7 +65,6 @@ def _sign(file: BinaryIO) -> None:
     line = {"pid": os.getpid(), "host": socket.gethostname(), "start": started, "command": command}
     file.truncate(0)
     file.write(json.dumps(line).encode())
-    file.flush()
 
 
 def _holder(file: BinaryIO) -> dict[str, str | int]:

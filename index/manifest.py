@@ -107,8 +107,7 @@ def read_current(layout: Layout, *, generation: int | None = None) -> Manifest:
         IndexStateError: Nothing was published, the generation is gone, or a newer ragkit wrote it.
         IndexCorruptError: CURRENT or the manifest is damaged.
     """
-    layout.require_index()
-    current, sha256 = _read_pointer(layout)
+    current, sha256 = read_pointer(layout)
     number = current if generation is None else generation
     path = layout.manifest(number)
     if generation is not None and not path.is_file():
@@ -147,8 +146,15 @@ def _pointer(generation: int, sha256: str) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def _read_pointer(layout: Layout) -> tuple[int, str]:
-    """Number and sha256 of the current manifest; every byte of CURRENT must be as written."""
+def read_pointer(layout: Layout) -> tuple[int, str]:
+    """Number of the current generation, and the sha256 of its manifest.
+
+    Raises:
+        ConfigError: There is no such index.
+        IndexStateError: Nothing was published.
+        IndexCorruptError: CURRENT is missing, or a byte of it is not as it was written.
+    """
+    layout.require_index()
     body = _read_bytes(layout.current)
     try:
         line = json.loads(body)
@@ -161,11 +167,10 @@ def _read_pointer(layout: Layout) -> tuple[int, str]:
 
 
 def _damaged_pointer(layout: Layout) -> IndexCorruptError:
-    known = sorted(path.stem for path in layout.generations.glob("*.json"))
     return IndexCorruptError(
         f"{layout.current} is damaged: expected one JSON line naming the current generation; "
-        f"generations on disk: {', '.join(known) or 'none'}; restore CURRENT from a copy, or "
-        "rebuild with --overwrite"
+        f"generations on disk: {layout.known_generations() or 'none'}; restore CURRENT from a "
+        "copy, or rebuild with --overwrite"
     )
 
 

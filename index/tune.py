@@ -3,6 +3,7 @@
 Cost is counted in rows looked at, not timed, so that the same data gives the same parameters.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -83,10 +84,14 @@ def tune(
     trials = _Trials(ann, measure, k=truth[1].shape[1], target=recall)
     rescores = keep_vectors or ann.structure.refines
     factors = _doublings(ann.parameters.get("refine_factor", 1) if rescores else 1)
+    best = math.inf
     for factor in factors:
         effort = trials.cheapest_effort(factor, thorough=factor == factors[-1])
-        if effort is not None and effort <= trials.least_effort:
-            break  # a larger factor could only cost more
+        if effort is not None:
+            cost = trials.cost(effort, factor)
+            if cost >= best:
+                break  # from here on re-scoring costs more than it saves
+            best = cost
     return trials.tuning()
 
 
@@ -101,7 +106,7 @@ class _Trials:
         self._recalls: dict[tuple[int, int], float] = {}
         # A graph keeps at least k candidates anyway, so a smaller effort is the same search.
         most = ann.parameters.get(self._effort, 1)
-        self.least_effort = min(k, most) if self._effort == "efSearch" else 1
+        self._least = min(k, most) if self._effort == "efSearch" else 1
 
     def cheapest_effort(self, factor: int, *, thorough: bool) -> int | None:
         """The smallest effort that reaches the target with this refine factor, if one does.
@@ -110,13 +115,13 @@ class _Trials:
             thorough: Whether to go on where twice the effort finds hardly more.
         """
         most = self._ann.parameters.get(self._effort, 1)
-        low, effort = 0, self.least_effort
+        low, effort = 0, self._least
         while self._recall(effort, factor) < self._target:
             stuck = low and self._recall(effort, factor) - self._recall(low, factor) < PLATEAU
             if effort == most or (stuck and not thorough):
                 return None
             low, effort = effort, min(2 * effort, most)
-        while effort - low > max(1, effort // 16) and effort > self.least_effort:
+        while effort - low > max(1, effort // 16) and effort > self._least:
             middle = (low + effort) // 2
             if self._recall(middle, factor) >= self._target:
                 effort = middle
@@ -124,9 +129,19 @@ class _Trials:
                 low = middle
         return effort
 
+    def cost(self, effort: int, factor: int) -> float:
+        """Rows looked at for one query."""
+        scanned: float = self._ann.ntotal
+        if self._effort == "nprobe":
+            lists = self._ann.parameters["nprobe"]
+            scanned = lists + effort * self._ann.ntotal / lists
+        elif self._effort == "efSearch":
+            scanned = effort * ROWS_PER_GRAPH_STEP
+        return scanned + factor * self._k * ROWS_PER_RESCORE
+
     def tuning(self) -> Tuning:
         """The cheapest setting that reached the target, or the best of all."""
-        tried = sorted(self._recalls.items(), key=lambda item: (self._cost(*item[0]), item[0]))
+        tried = sorted(self._recalls.items(), key=lambda item: (self.cost(*item[0]), item[0]))
         good = [setting for setting, recall in tried if recall >= self._target]
         best = good[0] if good else max(tried, key=lambda item: item[1])[0]
         curve = tuple(Point(self._params(*setting), recall) for setting, recall in tried)
@@ -140,16 +155,6 @@ class _Trials:
     def _params(self, effort: int, factor: int) -> dict[str, int]:
         values = {self._effort: effort, "refine_factor": factor}
         return {name: values[name] for name in self._ann.parameters}
-
-    def _cost(self, effort: int, factor: int) -> float:
-        """Rows looked at for one query."""
-        scanned: float = self._ann.ntotal
-        if self._effort == "nprobe":
-            lists = self._ann.parameters["nprobe"]
-            scanned = lists + effort * self._ann.ntotal / lists
-        elif self._effort == "efSearch":
-            scanned = effort * ROWS_PER_GRAPH_STEP
-        return scanned + factor * self._k * ROWS_PER_RESCORE
 
 
 def _doublings(most: int) -> list[int]:

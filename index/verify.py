@@ -7,7 +7,7 @@ from typing import cast
 from ragkit.console import track
 from ragkit.errors import IndexCorruptError, IndexStateError
 from ragkit.index.layout import Layout
-from ragkit.index.manifest import FileEntry, Manifest, read_current
+from ragkit.index.manifest import FileEntry, Manifest, read_current, read_pointer
 from ragkit.index.segment import check_file, open_segment
 from ragkit.index.storage import hash_file
 from ragkit.types import Metric
@@ -32,11 +32,15 @@ def verify_index(root: Path, *, generation: int | None = None, full: bool = True
         IndexStateError: Nothing was published there.
     """
     layout = Layout(root)
-    layout.require_index()
+    try:
+        current, _ = read_pointer(layout)
+    except IndexCorruptError as error:
+        return [Fault(layout.current.name, str(error))]
     try:
         manifest = read_current(layout, generation=generation)
     except IndexCorruptError as error:
-        return [Fault("CURRENT" if "CURRENT is" in str(error) else "manifest", str(error))]
+        path = layout.manifest(current if generation is None else generation)
+        return [Fault(path.relative_to(root).as_posix(), str(error))]
     faults = [
         fault
         for entry in track(manifest.files, description="verify", total=len(manifest.files))

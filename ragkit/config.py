@@ -81,13 +81,19 @@ def fit_config(schema: type[T], tree: Mapping[str, Any], *, origin: str) -> T:
     try:
         return TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
-        faults = [
-            f"  {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
-            for fault in error.errors()
-        ]
+        faults = [_describe(fault) for fault in error.errors()]
         raise ConfigError(
             "\n".join([f"{origin} does not fit {schema.__name__}:", *faults])
         ) from error
+
+
+def _describe(fault: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    message = fault["msg"].removeprefix("Value error, ")
+    # A check of several fields together was given all of them: its message names what counts.
+    if "error" in fault.get("ctx", {}):
+        return f"  {place}: {message}" if place else f"  {message}"
+    return f"  {place}: {message}, got {fault['input']!r}"
 
 
 def dump_config(instance: object) -> str:

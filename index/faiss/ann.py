@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ragkit.errors import ConfigError, IndexCorruptError, ShapeError
 from ragkit.index.exact import Found, no_hits, rescore
-from ragkit.index.faiss import files, train
+from ragkit.index.faiss import files, gpu, train
 from ragkit.index.faiss.knn import products_for
+from ragkit.index.faiss.probe import resolve_device
 from ragkit.index.faiss.runtime import load, openmp_threads
 from ragkit.index.faiss.structure import Kind, faiss_metric, inspect, make_index
 from ragkit.index.threads import resolve_threads, run_all
@@ -50,19 +51,20 @@ class AnnIndex:
 
         Args:
             factory: A faiss factory string.
-            device: `cpu`, or `cuda`, `cuvs`, with device numbers as in `cuda:0,1`.
+            device: `cpu`; `cuda` or `cuvs`, with device numbers as in `cuda:0,1`; or `auto`.
             deterministic: Whether the result must not depend on `threads`; slower for graphs.
 
         Raises:
             ConfigError: The factory string does not fit the vectors.
             StorageError: The device was asked for and cannot be used.
         """
-        index = make_index(factory, vectors.dim, metric=metric)
-        if device != "cpu":
-            from ragkit.index.faiss import gpu
-
-            return cls(gpu.build(index, vectors, seed=seed, device=device))
         threads = resolve_threads(threads)
+        index = make_index(factory, vectors.dim, metric=metric)
+        gpus = resolve_device(device)
+        if gpus is not None and deterministic:
+            raise ConfigError(f"{gpus} cannot repeat a build exactly: use the faiss device cpu")
+        if gpus is not None:
+            return cls(gpu.build(index, vectors, seed=seed, threads=threads, gpus=gpus))
         train.train(index, vectors, seed=seed, threads=threads, deterministic=deterministic)
         train.add(index, vectors, threads=threads, deterministic=deterministic)
         return cls(index)

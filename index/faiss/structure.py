@@ -60,14 +60,14 @@ def inspect(index: Any) -> Structure:  # noqa: ANN401
     transformed = any(isinstance(layer, faiss.IndexPreTransform) for layer in around)
     refines = any(isinstance(layer, faiss.IndexRefine) for layer in around)
     kind = _kind(inner)
-    whole = isinstance(inner, (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexHNSWFlat))
+    whole = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexHNSWFlat, faiss.IndexHNSWCagra)
     quantizer = faiss.downcast_index(inner.quantizer) if kind == "ivf" else None
     return Structure(
         kind=kind,
         num_lists=inner.nlist if kind == "ivf" else 0,
         graph_over_lists=isinstance(quantizer, faiss.IndexHNSW),
         transformed=transformed,
-        lossy=(transformed or not whole) and not refines,
+        lossy=(transformed or not isinstance(inner, whole)) and not refines,
         refines=refines,
         packed=isinstance(inner, (faiss.IndexFastScan, faiss.IndexIVFFastScan)),
     )

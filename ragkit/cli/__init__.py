@@ -12,5 +12,6 @@ def main() -> None:
 
 def build_index() -> None:
     """Run `build-index`, which is `ragkit index build`."""
-    sys.argv[1:1] = ["index", "build"]
-    main()
+    from ragkit.cli.app import app
+
+    app(["index", "build", *sys.argv[1:]], prog_name="ragkit")

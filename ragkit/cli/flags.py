@@ -136,6 +136,7 @@ def _parameter(leaf: Leaf) -> inspect.Parameter:
         envvar=f"RAGKIT_{leaf.name.upper()}",
         show_default=False if leaf.default in (None, "") else str(leaf.default),
         show_envvar=False,
+        rich_help_panel="Reading" if len(leaf.path) > 1 else None,
     )
     annotation = str | None if leaf.takes_several else leaf.hint | None
     return inspect.Parameter(

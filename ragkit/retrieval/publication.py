@@ -79,16 +79,16 @@ def publish_build(
 def sweep_segments(layout: Layout) -> None:
     """Remove segments that a killed build had moved in place but not yet published.
 
-    Does nothing while a manifest is damaged: its segments are not known.
+    Does nothing while a manifest is missing or damaged: its segments are not known.
     """
+    numbers = [int(path.stem) for path in layout.generations.glob("*.json")]
     try:
-        named = {
-            entry.id
-            for path in layout.generations.glob("*.json")
-            for entry in read_current(layout, generation=int(path.stem)).segments
-        }
+        published = [read_current(layout, generation=number) for number in numbers]
+        if layout.is_index():
+            published.append(read_current(layout))
     except IndexStateError:
         return
+    named = {entry.id for manifest in published for entry in manifest.segments}
     for folder in layout.segments.glob("*"):
         if folder.name not in named:
             shutil.rmtree(folder)
