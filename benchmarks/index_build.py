@@ -1,10 +1,10 @@
 """CPU time of encoding and of a whole build.
 
 Encoding: ragkit's encoder against `SentenceTransformer.encode` with its defaults and
-`faiss.IndexFlatIP.add`, on the same ragged passages, in this process, in turns. The fp32 vectors of
-sentence-transformers are the reference of the cosine. Building: `build_index` with its defaults, recall
-check included, against bare encoding of the same passages by the same encoder, in turns; models are
-loaded before. Without `--data` the passages are the docstrings of the Python standard library.
+`faiss.IndexFlatIP.add`, on the same ragged passages, in this process, in turns. The fp32 vectors
+of sentence-transformers are the reference of the cosine. Building: `build_index` with its defaults,
+recall check included, against bare encoding of the same passages by the same encoder, in turns;
+models are loaded before. Without `--data` the passages are the docstrings of the Python standard library.
 """
 
 import argparse

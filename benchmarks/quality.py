@@ -2,8 +2,8 @@
 
 Three ways over the same judged collections: sentence-transformers in fp32 on title and text with
 numpy's full matrix of cosines; `build_index` with nothing approximate; `build_index` with all its
-defaults. Default size: the collections given by `--data`, all documents (`--quick`: 300 documents of
-the first and its queries). Default model: all-MiniLM-L6-v2 (22M parameters, 384 dimensions).
+defaults. Default size: the collections given by `--data`, all documents (`--quick`: 300 documents
+of the first and its queries). Default model: all-MiniLM-L6-v2 (22M parameters, 384 dimensions).
 """
 
 import argparse
@@ -85,9 +85,8 @@ def by_numpy(
     def search(some: Sequence[str]) -> list[Ranking]:
         scores = reference.encode(list(some), normalize_embeddings=True) @ passages.T
         best = np.argsort(-scores, axis=1, kind="stable")[:, :DEPTH]
-        return [
-            [(ids[i], float(row[i])) for i in order] for row, order in zip(scores, best, strict=True)
-        ]
+        pairs = zip(scores, best, strict=True)
+        return [[(ids[i], float(row[i])) for i in order] for row, order in pairs]
 
     return evaluate_retrieval(search, queries, qrels).scores["ndcg@10"]
 

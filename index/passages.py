@@ -19,6 +19,9 @@ from ragkit.types import Passage
 # All record batches but the last have this many rows, so that a row's batch is a shift away.
 BATCH_BITS = 16
 BATCH_ROWS = 1 << BATCH_BITS
+BATCH_MASK = BATCH_ROWS - 1
+
+FEW_ROWS = 64
 
 SCHEMA = pa.schema(
     [
@@ -80,6 +83,7 @@ class Passages:
 
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
         self._batches = batches
+        self._columns: dict[str, list[pa.Array]] = {}
         self._rows = sum(batch.num_rows for batch in batches)
 
     @classmethod
@@ -108,18 +112,16 @@ class Passages:
 
     def column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """One column of the given rows; strings come as an object array, `[rows]`."""
-        which = rows >> BATCH_BITS
-        if len(self._batches) == 1:
-            return self._take(0, name, rows)
-        order = np.argsort(which, kind="stable")
-        bounds = np.searchsorted(which[order], np.arange(len(self._batches) + 1))
+        if len(rows) <= FEW_ROWS:
+            return self._read_singly(name, rows)
+        batches = rows >> BATCH_BITS
+        order = np.argsort(batches, kind="stable")
+        bounds = np.searchsorted(batches[order], np.arange(len(self._batches) + 1))
         found = [
-            self._take(i, name, rows[order[start:stop]] & (BATCH_ROWS - 1))
-            for i, (start, stop) in enumerate(pairwise(bounds))
+            self._take(batch, name, rows[order[start:stop]] & BATCH_MASK)
+            for batch, (start, stop) in enumerate(pairwise(bounds))
             if stop > start
         ]
-        if not found:
-            return np.empty(0, object)
         out = np.empty(len(rows), found[0].dtype)
         out[order] = np.concatenate(found)
         return out
@@ -139,9 +141,23 @@ class Passages:
         for batch in self._batches:
             yield batch.select(list(columns))
 
+    def _read_singly(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Row by row: for the hits of one query, gathering costs more than it saves."""
+        chunks = self._chunks(name)
+        values = [chunks[row >> BATCH_BITS][row & BATCH_MASK].as_py() for row in rows.tolist()]
+        out = np.empty(len(values), object)
+        out[:] = values
+        return out
+
     def _take(self, batch: int, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        taken = self._batches[batch].column(name).take(pa.array(rows))
+        taken = self._chunks(name)[batch].take(pa.array(rows))
         return np.asarray(taken.to_numpy(zero_copy_only=False))
+
+    def _chunks(self, name: str) -> list[pa.Array]:
+        """A column's part of each record batch."""
+        if name not in self._columns:
+            self._columns[name] = [batch.column(name) for batch in self._batches]
+        return self._columns[name]
 
 
 def id_order(passages: Passages) -> NDArray[np.int64]:

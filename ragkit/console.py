@@ -22,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ragkit.errors import StorageError
+
 T = TypeVar("T")
 ProgressKind = Literal["auto", "bar", "json", "none"]
 
@@ -48,6 +50,9 @@ def setup(*, progress: ProgressKind = "auto", verbosity: int = 0, log_file: str 
     Args:
         progress: `auto` is a bar on a terminal and a log line now and then elsewhere.
         verbosity: -1 errors only, 0 warnings, 1 information, 2 and more everything.
+
+    Raises:
+        StorageError: The log file cannot be written.
     """
     global _kind
     terminal = sys.stderr.isatty()
@@ -56,10 +61,19 @@ def setup(*, progress: ProgressKind = "auto", verbosity: int = 0, log_file: str 
     handler = RichHandler(console=Console(stderr=True), show_path=verbosity > 1, show_time=terminal)
     handlers: list[logging.Handler] = [handler]
     if log_file:
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        handlers.append(_open_log(log_file))
     package = logging.getLogger("ragkit")
     package.handlers, package.propagate = handlers, False
     package.setLevel(min(level, logging.INFO) if _kind == "log" and verbosity == 0 else level)
+
+
+def _open_log(path: str) -> logging.Handler:
+    try:
+        return logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the log file {path}: {error.strerror}: check the path and its permissions"
+        ) from error
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import logging
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ragkit.console import Bar, progress
 from ragkit.errors import ConfigError, RagkitError, StorageError
@@ -71,11 +70,14 @@ def check_agreement(
     Raises:
         StorageError: They find different rows.
     """
+    faiss = load()
     step = max(1, len(vectors) // CHECKED_QUERIES)
     queries = vectors.take(np.arange(0, len(vectors), step)[:CHECKED_QUERIES])
     k = min(CHECKED_K, len(vectors))
+    params = faiss.SearchParametersIVF(nprobe=CHECKED_PROBES)
+    params = params if inspect(index).kind == "ivf" else None
     on_gpu = to_gpus(index, numbers=numbers, gpus=gpus)
-    found = [_search(some, queries, k=k) for some in (index, on_gpu)]
+    found = [some.search(queries, k, params=params)[1] for some in (index, on_gpu)]
     agreement = np.mean([len(set(a) & set(b)) / k for a, b in zip(*found, strict=True)])
     if agreement < MIN_AGREEMENT:
         raise StorageError(
@@ -177,7 +179,7 @@ def _build_graph(index: Any, vectors: Vectors, *, number: int, gpus: Gpus) -> An
     if not gpus.cuvs or not isinstance(index, faiss.IndexHNSWFlat):
         raise ConfigError(
             f"graphs are built on a GPU through cuVS and over whole vectors only, found {gpus} and "
-            f"{type(index).__name__}: use `--ann HNSW32 --faiss-device cuvs`, or the faiss device cpu"
+            f"{type(index).__name__}: use HNSW32 with the faiss device cuvs, or the device cpu"
         )
     config = faiss.GpuIndexCagraConfig()
     config.device = number
@@ -202,15 +204,6 @@ def _resources() -> Any:  # noqa: ANN401
     resources = load().StandardGpuResources()
     resources.setTempMemory(TEMP_MEMORY_BYTES)
     return resources
-
-
-def _search(index: Any, queries: NDArray[np.float32], *, k: int) -> NDArray[np.int64]:  # noqa: ANN401
-    """The rows that `index` finds, `[queries, k]`."""
-    faiss = load()
-    params = faiss.SearchParametersIVF(nprobe=CHECKED_PROBES)
-    by_list = faiss.try_extract_index_ivf(index) is not None
-    rows: NDArray[np.int64] = index.search(queries, k, params=params if by_list else None)[1]
-    return rows
 
 
 def _explain(error: RuntimeError, gpus: Gpus) -> RagkitError:

@@ -37,10 +37,10 @@ def reporting(
         verbosity: As for `ragkit.console.setup`; from 2 on an internal error shows its traceback.
         resumable: Whether an interrupted command goes on when it is run again.
     """
-    setup(progress=progress, verbosity=verbosity, log_file=log_file)
     sys.excepthook = _internal_error(as_json=as_json, traceback=verbosity >= 2)
     _stop_on_signals()
     try:
+        setup(progress=progress, verbosity=verbosity, log_file=log_file)
         yield
     except RagkitError as error:
         _fail(error, error.exit_code, as_json=as_json)
@@ -56,7 +56,8 @@ def reporting(
 
 def print_json(result: Mapping[str, Any]) -> None:
     """Write the one JSON object of a command to stdout."""
-    sys.stdout.write(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    # In ASCII: whatever stdout encodes, and paths that are not UTF-8, come through.
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
 
 
 class _Stopped(BaseException):

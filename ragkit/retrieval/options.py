@@ -5,8 +5,10 @@ from typing import Literal
 from ragkit.config import config
 from ragkit.data import ReadOptions, parse_chunker
 from ragkit.errors import ConfigError
+from ragkit.index.threads import resolve_threads
 from ragkit.index.vectors import VectorDtype
 from ragkit.index.workspace import Resume
+from ragkit.retrieval.units import parse_duration, parse_size
 from ragkit.types import Metric
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -99,12 +101,22 @@ class BuildOptions:
             parse_chunker(self.chunk)
         if "{text}" not in self.template:
             raise ConfigError(f"template must contain {{text}}, got {self.template!r}")
-        if self.part_rows < 1:
-            raise ConfigError(f"part_rows must be at least 1, got {self.part_rows}")
         if self.embeddings is not None and self.chunk not in ("auto", "none"):
             raise ConfigError("embeddings belong to whole passages: leave chunk at `none`")
         if self.keep_vectors == "none" and self.ann == "exact":
             raise ConfigError("exact search needs the vectors: use --keep-vectors f16, f32 or int8")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """Raise ConfigError now for what would else be found out after the encoding."""
+        for name, least in (("part_rows", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        resolve_threads(self.threads)
+        parse_duration(self.latency)
+        parse_duration(self.max_build_time)
+        if self.memory is not None:
+            parse_size(self.memory)
 
     @property
     def chosen_metric(self) -> Metric:

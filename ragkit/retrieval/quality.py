@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ragkit.data import ReadOptions, Rejects, read_documents, split_sentences
 from ragkit.encoders.base import Encoder
-from ragkit.errors import ConfigError, IndexStateError
+from ragkit.errors import ConfigError, DataError, IndexStateError
 from ragkit.index.passages import Passages
 from ragkit.index.reader import Index
 from ragkit.index.recall import measure_quality
@@ -113,10 +113,19 @@ def _random_sentence(text: str, rng: np.random.Generator) -> str:
 
 def _read_texts(file: str) -> list[str]:
     """The queries of a BEIR queries.jsonl, or of a text file with one a line."""
-    if not file.endswith((".jsonl", ".jsonl.gz")):
-        return [line for line in Path(file).read_text("utf-8").splitlines() if line.strip()]
-    with Rejects() as rejects:
-        return [d.text for d in read_documents([file], options=ReadOptions(), rejects=rejects)]
+    if file.endswith((".jsonl", ".jsonl.gz")):
+        with Rejects() as rejects:
+            found = read_documents([file], options=ReadOptions(), rejects=rejects)
+            texts = [document.text for document in found]
+    else:
+        try:
+            lines = Path(file).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file} cannot be read ({error}): check --eval-queries") from error
+        texts = [line for line in lines if line.strip()]
+    if not texts:
+        raise DataError(f"{file} holds no query: write one a line, or BEIR's queries.jsonl")
+    return texts
 
 
 def _encode(encoder: Encoder, texts: list[str], metric: Metric) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_more_hits_extend_fewer(retriever, k, extra):
 
     assert len(few) == min(k, 37)
     assert [hit.id for hit in many[: len(few)]] == [hit.id for hit in few]
-    assert all(a.score >= b.score for a, b in zip(many, many[1:], strict=False))
+    assert all(a.score >= b.score for a, b in pairwise(many))
 
 
 def test_a_batch_gives_what_single_queries_give(retriever):
