@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +23,10 @@ TIE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What a self-check found.
+    """What a self-check found; `dataclasses.asdict` gives JSON values.
 
     Args:
-        recall: Share of the true nearest rows found, by cut.
+        recall: Share of the true nearest rows found, by cut ("1", "10", "100", and `k`).
         interval: 95 % bootstrap interval of the recall at `k`.
         self_hit_rate: Share of queries that found the row they were made from among `k`.
         empty_slots: Share of result slots that stayed empty.
@@ -36,25 +35,12 @@ class Quality:
 
     queries: int
     k: int
-    recall: dict[int, float]
+    recall: dict[str, float]
     interval: tuple[float, float]
     self_hit_rate: float | None
     empty_slots: float
     p50_ms: float
     p95_ms: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values for the manifest and for `--json`."""
-        return {
-            "queries": self.queries,
-            "k": self.k,
-            **{f"recall@{cut}": round(value, 4) for cut, value in self.recall.items()},
-            "interval": [round(bound, 4) for bound in self.interval],
-            "self_hit_rate": self.self_hit_rate,
-            "empty_slots": self.empty_slots,
-            "p50_ms": self.p50_ms,
-            "p95_ms": self.p95_ms,
-        }
 
 
 def ground_truth(
@@ -126,7 +112,7 @@ def measure_quality(
     return Quality(
         queries=len(queries),
         k=at_k,
-        recall={cut: float(values.mean()) for cut, values in recalls.items()},
+        recall={str(cut): round(float(values.mean()), 4) for cut, values in recalls.items()},
         interval=bootstrap_interval(recalls[at_k], rng=rng),
         self_hit_rate=own,
         empty_slots=float((rows[at_k] < 0).mean()),

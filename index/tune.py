@@ -14,7 +14,6 @@ from ragkit.index.exact import Found, rescore
 from ragkit.index.faiss.ann import AnnIndex
 from ragkit.index.recall import recall_at
 from ragkit.index.vectors import Vectors
-from ragkit.types import Metric
 
 ROWS_PER_GRAPH_STEP = 32
 ROWS_PER_RESCORE = 8
@@ -63,25 +62,26 @@ def tune(
     queries: NDArray[np.float32],
     truth: Found,
     *,
-    metric: Metric,
+    k: int,
     recall: float,
     keep_vectors: bool = True,
 ) -> Tuning:
-    """The cheapest parameters with which `ann` finds the share `recall` of the truth.
+    """The cheapest parameters with which `ann` reaches `recall` at `k`.
 
     Args:
         queries: `[queries, dim]`.
-        truth: Scores and rows of the true best rows, `[queries, k]`.
+        truth: Scores and rows of the true best rows, at least `k` of each query, or all.
         recall: Target, in (0, 1].
         keep_vectors: Whether searches will have the vectors at hand, to re-score with.
     """
     kept = vectors if keep_vectors else None
+    truth = (truth[0][:, :k], truth[1][:, :k])
 
     def measure(params: dict[str, int]) -> float:
-        rows = ann.search(queries, k=truth[1].shape[1], params=params, vectors=kept)[1]
-        return float(recall_at(rescore(vectors, queries, rows, metric=metric), truth).mean())
+        rows = ann.search(queries, k=k, params=params, vectors=kept)[1]
+        return float(recall_at(rescore(vectors, queries, rows, metric=ann.metric), truth).mean())
 
-    trials = _Trials(ann, measure, k=truth[1].shape[1], target=recall)
+    trials = _Trials(ann, measure, k=k, target=recall)
     rescores = keep_vectors or ann.structure.refines
     factors = _doublings(ann.parameters.get("refine_factor", 1) if rescores else 1)
     best = math.inf

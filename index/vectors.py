@@ -12,6 +12,9 @@ from ragkit.index.decode import decode
 
 VectorDtype = Literal["f32", "f16", "i8"]
 
+KEPT_VALUES = 1 << 24
+"""Up to 64 MiB of fp32: decoding them for every query would take longer than comparing them."""
+
 NUMPY_DTYPES: dict[VectorDtype, type[np.generic]] = {
     "f32": np.float32,
     "f16": np.float16,
@@ -31,7 +34,10 @@ class Vectors:
         self, stored: NDArray[np.generic], scale: NDArray[np.float32] | None = None
     ) -> None:
         self.stored = stored
+        # Slicing a memmap makes a memmap, which costs more than the rest of a small read.
+        self._array = np.asarray(stored)
         self._scale = scale
+        self._decoded: Vectors | None = None
 
     @classmethod
     def open(
@@ -76,6 +82,14 @@ class Vectors:
         """Whether the stored numbers are the values, so that reading copies nothing."""
         return self.stored.dtype == np.float32 and self._scale is None
 
+    def decoded(self) -> "Vectors":
+        """The same as plain fp32, kept in memory from the first call on; itself if that is large."""
+        if self.plain or self.stored.size > KEPT_VALUES:
+            return self
+        if self._decoded is None:
+            self._decoded = Vectors(self.read(0, len(self)))
+        return self._decoded
+
     def read(
         self, start: int, stop: int, *, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
@@ -84,11 +98,11 @@ class Vectors:
         Args:
             out: Where the values go unless they are a view.
         """
-        return decode(self.stored[start:stop], self._scale, out=out)
+        return decode(self._array[start:stop], self._scale, out=out)
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """The given rows as values, `[rows, dim]`."""
-        return decode(self.stored[rows], self._scale)
+        return decode(self._array[rows], self._scale)
 
     def blocks(self, size: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """First row and values of each run of at most `size` rows."""

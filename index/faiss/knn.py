@@ -1,5 +1,6 @@
 """The nearest rows of one block of vectors, by faiss's exhaustive comparison on one thread."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -30,12 +31,7 @@ def knn(
     faiss = load()
     if metric == "l2":
         return _knn_l2(queries, block, k=k)
-    batch = len(queries) >= MATRIX_PRODUCTS_FROM_QUERIES
-    dim = queries.shape[1]
-    products = (
-        matrix_products_from(MATRIX_PRODUCTS_FROM_QUERIES, dim=dim) if batch else nullcontext()
-    )
-    with openmp_threads(1), products:
+    with openmp_threads(1), products_for(len(queries), dim=queries.shape[1]):
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = faiss.knn(
             queries, block, k, metric=faiss.METRIC_INNER_PRODUCT
         )
@@ -50,11 +46,12 @@ def products_for(num_queries: int, *, dim: int) -> AbstractContextManager[None]:
 
 
 def merge(
-    scores: NDArray[np.float32], rows: NDArray[np.int64]
+    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The best of several results, `[parts, queries, k]` to `[queries, k]`, best first."""
-    if len(scores) == 1:
-        return scores[0], rows[0]
+    """The best of several results, each `[queries, k]`, best first, as one of the same shape."""
+    if len(found) == 1:
+        return found[0]
+    scores, rows = np.stack([part[0] for part in found]), np.stack([part[1] for part in found])
     with openmp_threads(1):
         merged: tuple[NDArray[np.float32], NDArray[np.int64]] = load().merge_knn_results(
             scores, rows, keep_max=True

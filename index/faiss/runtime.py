@@ -1,7 +1,6 @@
 """Loads faiss and keeps its process-wide settings under control."""
 
 import functools
-import importlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def load() -> ModuleType:
             f"`pip install {wheels[-1]}`"
         )
     try:
-        return importlib.import_module("faiss")
+        import faiss
     except ImportError as error:
         raise MissingDependencyError(
             "faiss is not installed: run `pip install 'ragkit[cpu]'`, or `pip install "
@@ -37,6 +36,7 @@ def load() -> ModuleType:
         ) from error
     except RuntimeError as error:  # the GPU wheels look for the CUDA libraries on import
         raise MissingDependencyError(f"{' '.join(wheels)} cannot be loaded: {error}") from error
+    return faiss  # type: ignore[no-any-return]
 
 
 def installed_wheels() -> list[str]:

@@ -19,11 +19,11 @@ app.add_typer(index_app, name="index")
 app.add_typer(eval_app, name="eval")
 
 index_app.command("build", epilog=build.EXAMPLE)(build.build)
-index_app.command("search")(index.search)
-index_app.command("info")(index.info)
-index_app.command("check")(index.check)
-index_app.command("verify")(index.verify)
-eval_app.command("retrieval")(evaluate.retrieval)
+index_app.command("search", epilog=index.SEARCH_EXAMPLE)(index.search)
+index_app.command("info", epilog="Example: ragkit index info my.index --json")(index.info)
+index_app.command("check", epilog="Example: ragkit index check my.index -k 10")(index.check)
+index_app.command("verify", epilog="Example: ragkit index verify my.index")(index.verify)
+eval_app.command("retrieval", epilog=evaluate.EXAMPLE)(evaluate.retrieval)
 eval_app.command(evaluate.RECIPE_COMMAND, hidden=True)(evaluate.recipe)
 
 

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ragkit.cli.common import AsJson, Quiet, Verbose, verbosity
 from ragkit.cli.flags import explain, flags_of, resolve
-from ragkit.cli.running import print_json, reporting
+from ragkit.cli.running import print_json, print_table, reporting
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.units import format_size
 
@@ -24,7 +22,7 @@ def build(
     context: typer.Context,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Files, folders, globs, hf:NAME, or - for stdin."),
+        typer.Argument(metavar="INPUT", help="Files, folders, globs, hf:NAME, or - for stdin."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="The index folder.")],
     config: Annotated[str | None, typer.Option(help="YAML file with these options.")] = None,
@@ -69,16 +67,15 @@ def _build(inputs: list[str], out: Path, options: BuildOptions, *, as_json: bool
         print_json(report.as_dict())
         return
     facts = report.as_dict()
-    table = Table(title="already built" if report.unchanged else "built", show_header=False)
-    for name in ("path", "generation", "documents", "passages", "encoder", "metric", "ann"):
-        table.add_row(name, str(facts[name]))
-    table.add_row("size", format_size(facts["size_bytes"]))
-    table.add_row("rows", ", ".join(f"{name} {n}" for name, n in report.counts.items() if n))
-    table.add_row("recall", _recall(facts["quality"]))
-    table.add_row("seconds", ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items()))
+    names = ("path", "generation", "documents", "passages", "encoder", "metric", "ann")
+    shown = {name: facts[name] for name in names}
+    shown["size"] = format_size(facts["size_bytes"])
+    shown["rows"] = ", ".join(f"{name} {n}" for name, n in report.counts.items() if n)
+    shown["recall"] = _recall(facts["quality"])
+    shown["seconds"] = ", ".join(f"{name} {s:.1f}" for name, s in report.seconds.items())
     if report.rejects is not None:
-        table.add_row("rejects", str(report.rejects))
-    Console().print(table)
+        shown["rejects"] = report.rejects
+    print_table("already built" if report.unchanged else "built", shown.items())
 
 
 def _recall(quality: dict[str, Any]) -> str:
@@ -92,7 +89,4 @@ def _plan(inputs: list[str], out: Path, options: BuildOptions, *, as_json: bool)
     if as_json:
         print_json(plan.as_dict())
         return
-    table = Table(title="plan", show_header=False)
-    for name, value in plan.as_rows():
-        table.add_row(name, value)
-    Console().print(table)
+    print_table("plan", plan.as_rows())

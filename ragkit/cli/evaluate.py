@@ -22,6 +22,10 @@ from ragkit.cli.running import print_json, reporting
 if TYPE_CHECKING:
     from ragkit.evaluation.retrieval import RetrievalReport
 
+EXAMPLE = (
+    "Example: ragkit eval retrieval my.index --queries queries.jsonl --qrels qrels.tsv; or a "
+    "recipe: ragkit eval retrieval/cranfield-tiny data_dir=PATH"
+)
 RECIPE_COMMAND = "recipe"
 
 

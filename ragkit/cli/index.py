@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ragkit.cli.common import (
     AsJson,
@@ -20,11 +21,12 @@ from ragkit.cli.common import (
     Verbose,
     verbosity,
 )
-from ragkit.cli.running import print_json, reporting
+from ragkit.cli.running import plain, print_json, print_table, reporting
 from ragkit.errors import IndexCorruptError
 from ragkit.retrieval.report import describe
 from ragkit.retrieval.units import format_size
 
+SEARCH_EXAMPLE = 'Example: ragkit index search my.index "who designed the bridge?" -k 5'
 SHOWN_CHARACTERS = 300
 
 
@@ -53,12 +55,11 @@ def search(
         if as_json:
             print_json({"schema": "ragkit.search/1", "hits": found, "took_ms": round(took_ms, 3)})
             return
-        table = Table("rank", "score", "id", "passage", title=query, show_lines=True)
+        table = Table("rank", "score", "id", "passage", title=plain(query), show_lines=True)
         for hit in hits:
-            text = f"[bold]{_plain(hit.title)}[/]\n" if hit.title else ""
-            table.add_row(
-                str(hit.rank), f"{hit.score:.4f}", _plain(hit.id), text + _plain(_head(hit.text))
-            )
+            title = (f"{hit.title}\n", "bold") if hit.title else ""
+            passage = Text.assemble(title, _head(hit.text))
+            table.add_row(str(hit.rank), f"{hit.score:.4f}", plain(hit.id), passage)
         Console().print(table)
 
 
@@ -76,13 +77,11 @@ def info(path: IndexPath, as_json: AsJson = False) -> None:
             more = {name: details[name] for name in (*names, "versions", "sources")}
             print_json({"schema": "ragkit.info/1", **facts, **more})
             return
-        table = Table(show_header=False, title=str(path))
-        for name, value in facts.items():
-            table.add_row(name, format_size(value) if name == "size_bytes" else str(value))
+        shown = {**facts, "size_bytes": format_size(facts["size_bytes"])}
         for name in ("created", "counts", "quality", "model", "settings"):
             value = details[name]
-            table.add_row(name, value if isinstance(value, str) else json.dumps(value, indent=1))
-        Console().print(table)
+            shown[name] = value if isinstance(value, str) else json.dumps(value, indent=1)
+        print_table(str(path), shown.items())
 
 
 def check(
@@ -105,10 +104,11 @@ def check(
         if as_json:
             print_json({"schema": "ragkit.check/1", **quality})
             return
-        table = Table(show_header=False, title=f"{path}: recall check")
-        for name, value in quality.items():
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-        Console().print(table)
+        shown = (
+            (name, f"{value:.4g}" if isinstance(value, float) else value)
+            for name, value in quality.items()
+        )
+        print_table(f"{path}: recall check", shown)
 
 
 def verify(
@@ -132,8 +132,3 @@ def verify(
 
 def _head(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
-
-
-def _plain(text: str) -> str:
-    """Text that rich shows as it is."""
-    return text.replace("[", r"\[")

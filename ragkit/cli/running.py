@@ -6,14 +6,18 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ragkit.console import ProgressKind, setup
+from ragkit.data.text import clean
 from ragkit.errors import ConfigError, RagkitError
 
 INTERRUPTED = 128
@@ -52,6 +56,19 @@ def reporting(
         # The reader of stdout went away, such as `head`: nothing is left to say, to nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+
+
+def print_table(title: str, rows: Iterable[tuple[str, object]]) -> None:
+    """Show names and values on stdout, as they are: brackets in them mean nothing."""
+    table = Table(title=plain(title), show_header=False)
+    for name, value in rows:
+        table.add_row(name, plain(str(value)))
+    Console().print(table)
+
+
+def plain(text: str) -> Text:
+    """`text` without markup, and without what a terminal cannot encode."""
+    return Text(clean(text)[0])
 
 
 def print_json(result: Mapping[str, Any]) -> None:

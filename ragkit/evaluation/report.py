@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from ragkit.evaluation.retrieval import RetrievalReport
 
@@ -16,7 +17,7 @@ def to_json(report: RetrievalReport) -> dict[str, Any]:
 
 def to_table(report: RetrievalReport, *, title: str = "") -> Table:
     """One row per metric with its mean, and the number of queries below."""
-    table = Table(title=title or None)
+    table = Table(title=Text(title) if title else None)
     table.add_column("metric")
     table.add_column("mean", justify="right")
     for name, value in report.scores.items():

@@ -157,16 +157,17 @@ def _build_first_good(
             truth,
             k=k,
             recall=recall,
+            keep_vectors=options.keep_vectors != "none",
         )
         if tuning.reached:
             return ann, tuning, factory
-        missed.append(f"{factory} reaches {tuning.recall:.3f}")
-        logger.warning("%s, below the target %s", missed[-1], options.recall)
+        missed.append(f"{factory}: {tuning.explain()}")
+        logger.warning("%s: trying the next index type", missed[-1])
         if best is None or tuning.recall > best[1].recall:
             best = ann, tuning, factory
     if best is None or not options.accept_recall:
         raise RecallError(
-            f"no index type reaches recall {options.recall}: {'; '.join(missed)}; nothing was "
-            "published: try --ann exact, a lower --recall, or --accept-recall"
+            f"recall {options.recall} was missed, and nothing was published: {'; '.join(missed)}; "
+            "try --ann exact, a lower --recall, or --accept-recall"
         )
     return best

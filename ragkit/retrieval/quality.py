@@ -81,8 +81,13 @@ def check_index(
     """Recall, self-hit rate and latency of an opened index, as JSON values.
 
     Raises:
+        ConfigError: `num_queries` or `seed` makes no sense.
         IndexStateError: The index keeps no vectors to compare with.
     """
+    if num_queries < 1 or seed < 0:
+        raise ConfigError(
+            f"num_queries must be at least 1 and seed at least 0, got {num_queries} and {seed}"
+        )
     if len(index.segments) != 1 or (vectors := index.segments[0].vectors) is None:
         raise IndexStateError("the check needs an index of one segment that keeps its vectors")
     rng = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.data.text import clean, is_blank
 from ragkit.errors import ConfigError
 
 MAX_K = 10_000
@@ -18,7 +19,7 @@ def check_k(k: object) -> None:
 
 
 def checked_texts(texts: Sequence[object]) -> list[str]:
-    """The texts, if each may be embedded.
+    """The texts, without what no tokenizer takes, if each may be embedded.
 
     Raises:
         ConfigError: One is empty, far too long, or no text.
@@ -37,7 +38,8 @@ def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _checked(text: object) -> str:
     if not isinstance(text, str):
         raise ConfigError(f"a query must be a text, got {type(text).__name__}: {text!r}")
-    if not text.strip():
+    text, _ = clean(text)
+    if is_blank(text):
         raise ConfigError("a query is empty: give at least one word")
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"a query has {len(text)} characters, at most {MAX_CHARACTERS} may be")

@@ -20,7 +20,7 @@ def run(*arguments, stdin=None, env=None):
 
 def build(*arguments, **options):
     """`ragkit index build`, with the encoder that needs no model."""
-    return run("index", "build", *arguments, "--encoder", "hash:16", **options)
+    return run("index", "build", "--encoder", "hash:16", *arguments, **options)
 
 
 @contextmanager

@@ -29,10 +29,11 @@ def choose(num_rows, dim=384, **changed):
         (9_999, {"latency_s": 1e-9}, EXACT),
         (650_000, {}, EXACT),
         (660_000, {}, "HNSW32"),
-        (1_300_000, {"bytes_per_value": 2}, EXACT),
+        (217_000, {"bytes_per_value": 2}, EXACT),
+        (218_000, {"bytes_per_value": 2}, "HNSW32"),
         (5_000_000, {}, "HNSW32"),
         (5_000_001, {"memory_bytes": 999 * GB}, "IVF"),
-        (2_000_000, {"max_build_s": 900.0}, "IVF"),
+        (2_000_000, {"max_build_s": 900.0}, EXACT),
     ],
 )
 def test_each_rule_of_the_table_applies_at_its_boundary(num_rows, changed, family):
@@ -44,8 +45,7 @@ def test_each_rule_of_the_table_applies_at_its_boundary(num_rows, changed, famil
 
 def test_less_memory_gives_shorter_codes():
     factories = [
-        choose(20_000_000, memory_bytes=memory * GB).factory.split(",")[1]
-        for memory in (64, 16, 4)
+        choose(20_000_000, memory_bytes=memory * GB).factory.split(",")[1] for memory in (64, 16, 4)
     ]
 
     assert factories == ["Flat", "SQ8", "PQ96x4fs"]

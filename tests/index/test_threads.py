@@ -76,7 +76,7 @@ def test_environment_sets_the_default(monkeypatch):
 def test_wrong_environment_is_refused(given, monkeypatch):
     monkeypatch.setenv("RAGKIT_THREADS", given)
 
-    with pytest.raises(ConfigError, match="unset it|leave it out"):
+    with pytest.raises(ConfigError, match=r"unset it|leave it out"):
         resolve_threads(None)
 
 

@@ -22,7 +22,7 @@ def queries():
 def tuned(factory, vectors, queries, *, recall, **options):
     ann = AnnIndex.build(factory, vectors, metric="l2", seed=0, threads=1)
     truth = ground_truth(vectors, queries, k=K, metric="l2")
-    return tune(ann, vectors, queries, truth, metric="l2", recall=recall, **options)
+    return tune(ann, vectors, queries, truth, k=K, recall=recall, **options)
 
 
 @pytest.mark.parametrize("recall", [0.5, 0.9, 1.0])

@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +68,10 @@ def test_full_disk_is_an_error_for_the_smallest_index():
     one = Vectors(np.ones((1, 3), np.float32))
     ann = AnnIndex.build("Flat", one, metric="ip", seed=0, threads=1)
 
-    with pytest.raises(OSError, match="No space left"), open("/dev/full", "wb", buffering=0) as file:
+    with (
+        pytest.raises(OSError, match="No space left"),
+        Path("/dev/full").open("wb", buffering=0) as file,
+    ):
         ann.write(file)
 
 

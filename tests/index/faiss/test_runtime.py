@@ -25,7 +25,9 @@ def load_with(folder):
 def test_two_wheels_are_refused(tmp_path):
     other = tmp_path / "faiss_gpu_cuvs-1.15.1.dist-info"
     other.mkdir()
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: faiss-gpu-cuvs\nVersion: 1.15.1\n")
+    (other / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: faiss-gpu-cuvs\nVersion: 1.15.1\n"
+    )
 
     child = load_with(tmp_path)
 

@@ -8,7 +8,14 @@ from ragkit.index.faiss.structure import inspect, make_index, validate_factory
 
 @pytest.mark.parametrize(
     "factory",
-    ["Flat", "IVF65536,Flat", "IVF262144_HNSW32,PQ6x4fs", "OPQ6,IVF1024,PQ6", "HNSW32,SQ8", "PCA4,Flat"],
+    [
+        "Flat",
+        "IVF65536,Flat",
+        "IVF262144_HNSW32,PQ6x4fs",
+        "OPQ6,IVF1024,PQ6",
+        "HNSW32,SQ8",
+        "PCA4,Flat",
+    ],
 )
 def test_factory_strings_of_large_indexes_are_tried_small(factory):
     validate_factory(factory, 24, "cosine")
