@@ -5,6 +5,7 @@ cuts them anyway, and each piece is computed by one thread.
 """
 
 import functools
+from operator import eq
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +61,7 @@ def search_exact(
     # One more than asked for shows whether a tie crosses the border.
     scan = functools.partial(_scan, vectors, metric=metric, threads=threads)
     scores, rows = scan(queries, k=min(width + 1, len(vectors)))
-    # After a sweep over memory the caches are cold and each further step takes 0.05 ms: results
-    # without a tie, which are most, leave at once.
-    if not (scores[:, 1:] == scores[:, :-1]).any():
+    if not _has_ties(scores):
         return scores[:, :width], rows[:, :width]
     cut = _cut_ties(scores, width)
     if cut.size:
@@ -153,6 +152,15 @@ def _cut_rows(rows: int, pieces: int) -> list[range]:
 
     step = -(-rows // (pieces * ROWS_PER_PRODUCT)) * ROWS_PER_PRODUCT
     return [range(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _has_ties(scores: NDArray[np.float32]) -> bool:
+    """Whether neighbours are equal in any row; most results have no ties and are done."""
+    if len(scores) == 1:
+        # After a sweep over memory the caches are cold, and a loop over a list beats numpy.
+        [found] = scores.tolist()
+        return any(map(eq, found, found[1:]))
+    return bool((scores[:, 1:] == scores[:, :-1]).any())
 
 
 def _cut_ties(scores: NDArray[np.float32], width: int) -> NDArray[np.intp]:

@@ -110,10 +110,19 @@ class Passages:
     def __len__(self) -> int:
         return self._rows
 
+    def values(self, name: str, rows: Sequence[int]) -> list[Any]:
+        """One column of the given rows, in that order."""
+        if len(rows) <= FEW_ROWS:
+            # For the hits of one query, gathering costs more than it saves.
+            chunks = self._chunks(name)
+            return [chunks[row >> BATCH_BITS][row & BATCH_MASK].as_py() for row in rows]
+        values: list[Any] = self.column(name, np.asarray(rows, np.int64)).tolist()
+        return values
+
     def column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """One column of the given rows; strings come as an object array, `[rows]`."""
-        if len(rows) <= FEW_ROWS:
-            return self._read_singly(name, rows)
+        if not len(rows):
+            return np.empty(0, object)
         batches = rows >> BATCH_BITS
         order = np.argsort(batches, kind="stable")
         bounds = np.searchsorted(batches[order], np.arange(len(self._batches) + 1))
@@ -129,7 +138,7 @@ class Passages:
     def passages(self, rows: NDArray[np.int64]) -> list[Passage]:
         """The given rows as records, in the order asked for."""
         names = [name for name in SCHEMA.names if name != "hash"]
-        columns = {name: self.column(name, rows).tolist() for name in names}
+        columns = {name: self.values(name, rows.tolist()) for name in names}
         columns["meta"] = [json.loads(meta) for meta in columns["meta"]]
         return [
             Passage(**dict(zip(names, row, strict=True)))
@@ -140,14 +149,6 @@ class Passages:
         """All rows in order, a record batch at a time, with only these columns."""
         for batch in self._batches:
             yield batch.select(list(columns))
-
-    def _read_singly(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Row by row: for the hits of one query, gathering costs more than it saves."""
-        chunks = self._chunks(name)
-        values = [chunks[row >> BATCH_BITS][row & BATCH_MASK].as_py() for row in rows.tolist()]
-        out = np.empty(len(values), object)
-        out[:] = values
-        return out
 
     def _take(self, batch: int, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         taken = self._chunks(name)[batch].take(pa.array(rows))

@@ -1,5 +1,6 @@
 """An opened index: one generation, mapped, searched by vector."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ class Index:
             self._search_segment(segment, queries, k=k, params=params, exact=exact, threads=threads)
             for segment in self.segments
         ]
-        return merge_hits(found, k=k)
+        return found[0] if len(found) == 1 else merge_hits(found, k=k)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each passage id, -1 where there is none, `[ids]`."""
@@ -125,13 +126,16 @@ class Index:
             rows = np.where(found >= 0, found + segment.base, rows)
         return rows
 
-    def column(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """One column of the passages at `rows`, `[rows]`."""
+    def values(self, name: str, rows: Sequence[int]) -> list[Any]:
+        """One column of the passages at `rows`, in that order."""
         if len(self.segments) == 1:
-            return self.segments[0].passages.column(name, rows)
-        out = np.empty(len(rows), object)
-        for segment, places in self._split(rows):
-            out[places] = segment.passages.column(name, rows[places] - segment.base)
+            return self.segments[0].passages.values(name, rows)
+        out: list[Any] = [None] * len(rows)
+        array = np.asarray(rows, np.int64)
+        for segment, places in self._split(array):
+            found = segment.passages.values(name, (array[places] - segment.base).tolist())
+            for place, value in zip(places.tolist(), found, strict=True):
+                out[place] = value
         return out
 
     def passages(self, rows: NDArray[np.int64]) -> list[Passage]:
@@ -170,7 +174,8 @@ class Index:
                 f"queries must be [queries, {self.dim}], got {list(queries.shape)}: embed them "
                 "with the encoder of the index"
             )
-        if not np.isfinite(queries).all():
+        # One NaN or infinity shows in the sum of squares, which is cheap; so do very large values.
+        if not math.isfinite(np.vdot(queries, queries)) and not np.isfinite(queries).all():
             raise ShapeError("a query vector holds NaN or infinity: check what embedded it")
         return np.ascontiguousarray(queries, np.float32)
 
@@ -195,7 +200,7 @@ class Index:
             )
         else:
             raise ConfigError(f"{self.path} holds neither vectors nor a FAISS index: rebuild it")
-        return scores, np.where(rows >= 0, rows + segment.base, -1)
+        return scores, np.where(rows >= 0, rows + segment.base, -1) if segment.base else rows
 
     def _split(self, rows: NDArray[np.int64]) -> Iterator[tuple[Segment, NDArray[np.intp]]]:
         """Each segment that owns some of the rows, with their places in `rows`."""

@@ -83,7 +83,7 @@ class Vectors:
         return self.stored.dtype == np.float32 and self._scale is None
 
     def decoded(self) -> "Vectors":
-        """The same as plain fp32, kept in memory from the first call on; itself if that is large."""
+        """The same as plain fp32, kept in memory from the first call on; itself if large."""
         if self.plain or self.stored.size > KEPT_VALUES:
             return self
         if self._decoded is None:

@@ -72,7 +72,7 @@ def _open_log(path: str) -> logging.Handler:
         return logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
         raise StorageError(
-            f"cannot write the log file {path}: {error.strerror}: check the path and its permissions"
+            f"cannot write the log file {path}: {error.strerror}: check its path and permissions"
         ) from error
 
 

@@ -36,7 +36,7 @@ def load() -> ModuleType:
         ) from error
     except RuntimeError as error:  # the GPU wheels look for the CUDA libraries on import
         raise MissingDependencyError(f"{' '.join(wheels)} cannot be loaded: {error}") from error
-    return faiss  # type: ignore[no-any-return]
+    return faiss
 
 
 def installed_wheels() -> list[str]:
@@ -51,23 +51,25 @@ def installed_wheels() -> list[str]:
     return found
 
 
-@contextmanager
-def openmp_threads(threads: int) -> Iterator[None]:
+class openmp_threads:  # noqa: N801 - a context manager, used like a function
     """Lets faiss use `threads` threads when called from this thread, then restores.
 
     The setting belongs to the calling thread, but torch may share it (whichever of the two is
     imported first decides), so it never outlives a call.
     """
-    faiss = load()
-    before = faiss.omp_get_max_threads()
-    if before == threads:
-        yield
-        return
-    faiss.omp_set_num_threads(threads)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> None:
+        faiss = load()
+        self._before = faiss.omp_get_max_threads()
+        if self._before != self._threads:
+            faiss.omp_set_num_threads(self._threads)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before != self._threads:
+            load().omp_set_num_threads(self._before)
 
 
 class _Blas:

@@ -13,19 +13,19 @@ from ragkit.index.reader import Index
 class Columns:
     """The passages that one call found; a column is read once, for all of them."""
 
-    def __init__(self, index: Index, rows: NDArray[np.int64]) -> None:
+    def __init__(self, index: Index, rows: list[int]) -> None:
         self._index, self._rows = index, rows
         self._read: dict[str, list[Any]] = {}
 
     def __getitem__(self, name: str) -> list[Any]:
         found = self._read.get(name)
         if found is None:
-            found = self._read[name] = self._index.column(name, self._rows).tolist()
+            found = self._read[name] = self._index.values(name, self._rows)
         return found
 
     def vector(self, place: int) -> NDArray[np.float32]:
         """The stored vector of one hit, `[dim]`."""
-        return self._index.vectors(self._rows[place : place + 1])[0]
+        return self._index.vectors(np.array([self._rows[place]]))[0]
 
 
 class Hit:

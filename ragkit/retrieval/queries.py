@@ -10,6 +10,8 @@ from ragkit.errors import ConfigError
 
 MAX_K = 10_000
 MAX_CHARACTERS = 1_000_000
+# What fp32 makes of a length of 1.
+UNIT_ATOL = 1e-6
 
 
 def check_k(k: object) -> None:
@@ -31,7 +33,9 @@ def checked_texts(texts: Sequence[object]) -> list[str]:
 
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of `[rows, dim]` scaled to length 1; a row of zeros stays as it is."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if len(vectors) == 1 and abs(float(np.vdot(vectors, vectors)) - 1) < UNIT_ATOL:
+        return vectors
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
 
 

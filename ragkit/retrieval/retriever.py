@@ -21,7 +21,7 @@ from ragkit.retrieval.canary import require_same_model
 from ragkit.retrieval.hits import Columns, Hit, Hits
 from ragkit.retrieval.quality import check_index
 from ragkit.retrieval.queries import check_k, checked_texts, unit_vectors
-from ragkit.retrieval.ties import search_in_order
+from ragkit.retrieval.ties import Ranked, search_in_order
 from ragkit.types import Metric, Passage, Role
 
 SCORE_KINDS: dict[Metric, str] = {"cosine": "cosine", "ip": "ip", "l2": "-l2^2"}
@@ -145,20 +145,10 @@ class Retriever:
         if not len(vectors):
             return []
         search = partial(index.search, params=params, exact=exact, threads=self._options.threads)
-        scores, rows = search_in_order(search, index, vectors, k=k)
+        ranked = search_in_order(search, index, vectors, k=k)
         found = time.perf_counter()
         took_ms = {"embed": 1e3 * (embedded - started), "search": 1e3 * (found - embedded)}
-        facts: dict[str, Any] = {
-            "score_kind": SCORE_KINDS[index.metric],
-            "took_ms": took_ms,
-            "generation": index.manifest.generation,
-            "exact": exact or index.is_exact,
-        }
-        keep = rows >= 0 if min_score is None else (rows >= 0) & (scores >= min_score)
-        return [
-            Hits(hits, query=text, **facts)
-            for text, hits in zip(texts, _hits(index, scores, rows, keep), strict=True)
-        ]
+        return _hits(index, texts, ranked, min_score, took_ms, exact=exact or index.is_exact)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors that `search` uses for these queries, `[texts, dim]`."""
@@ -235,7 +225,7 @@ class Retriever:
     ) -> tuple[Sequence[str | None], NDArray[np.float32]]:
         if isinstance(queries, np.ndarray):
             vectors = np.asarray(queries, np.float32)
-            if self._index.metric == "cosine":
+            if self._index.metric == "cosine" and vectors.ndim == 2:
                 vectors = unit_vectors(vectors)
             return [None] * len(vectors), vectors
         texts = checked_texts(queries)
@@ -286,14 +276,44 @@ def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
 
 
 def _hits(
-    index: Index, scores: NDArray[np.float32], rows: NDArray[np.int64], keep: NDArray[np.bool_]
-) -> Iterator[list[Hit]]:
+    index: Index,
+    texts: Sequence[str | None],
+    ranked: Sequence[Ranked],
+    min_score: float | None,
+    took_ms: dict[str, float],
+    *,
+    exact: bool,
+) -> list[Hits]:
     """The hits of each query; all of them share their columns."""
-    columns = Columns(index, rows[keep])
+    kept = [_kept(scores, rows, min_score) for scores, rows in ranked]
+    columns = Columns(index, [row for _, rows in kept for row in rows])
+    kind, generation = SCORE_KINDS[index.metric], index.manifest.generation
     place = 0
-    for counts, score_row, row_row, keep_row in zip(
-        keep.sum(axis=1).tolist(), scores, rows, keep, strict=True
+    hits = []
+    for text, (scores, rows) in zip(texts, kept, strict=True):
+        found = [
+            Hit(columns, place + i, i + 1, score, row)
+            for i, (score, row) in enumerate(zip(scores, rows, strict=True))
+        ]
+        hits.append(
+            Hits(
+                found,
+                query=text,
+                score_kind=kind,
+                took_ms=took_ms,
+                generation=generation,
+                exact=exact,
+            )
+        )
+        place += len(found)
+    return hits
+
+
+def _kept(scores: list[float], rows: list[int], min_score: float | None) -> Ranked:
+    """The hits without empty slots, which come last, and without those of too small a score."""
+    count = len(rows)
+    while count and (
+        rows[count - 1] < 0 or (min_score is not None and scores[count - 1] < min_score)
     ):
-        found = zip(score_row[keep_row].tolist(), row_row[keep_row].tolist(), strict=True)
-        yield [Hit(columns, place + i, i + 1, score, row) for i, (score, row) in enumerate(found)]
-        place += counts
+        count -= 1
+    return scores[:count], rows[:count]

@@ -1,6 +1,11 @@
-"""Equal scores in the order of the passages' ids, whatever rows the passages have."""
+"""The best passages, those of equal score in the order of their ids, whatever rows they have.
+
+Works on lists: after a scan of the vectors the caches are cold, where each step of numpy costs more
+than a loop over the ten hits of a query.
+"""
 
 from collections.abc import Callable
+from operator import eq
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,34 +18,37 @@ from ragkit.index.reader import Index
 MAX_TIED = 1024
 
 Search = Callable[[NDArray[np.float32], int], Found]
-"""Scores and rows, `[queries, hits]` each, of so many hits."""
+"""Scores and rows, `[queries, hits]` each, of so many hits; row -1 for an empty slot."""
+
+Ranked = tuple[list[float], list[int]]
+"""Scores and rows of one query, best first."""
 
 
-def search_in_order(search: Search, index: Index, queries: NDArray[np.float32], *, k: int) -> Found:
-    """Scores and rows of the `k` best passages, best first, those of equal score by id."""
+def search_in_order(
+    search: Search, index: Index, queries: NDArray[np.float32], *, k: int
+) -> list[Ranked]:
+    """The `k` best passages of each query, or fewer if fewer are found."""
     scores, rows = search(queries, min(k + 1, len(index)))
-    over = _over_the_edge(scores, k)
-    if over.size:
-        wide = search(queries[over], min(k + MAX_TIED, len(index)))
-        _order(index, *wide)
-        scores[over, :k], rows[over, :k] = wide[0][:, :k], wide[1][:, :k]
-    scores, rows = scores[:, :k], rows[:, :k]
-    _order(index, scores, rows)
-    return scores, rows
+    ranked = list(zip(scores.tolist(), rows.tolist(), strict=True))
+    tied = [i for i, (found, _) in enumerate(ranked) if any(map(eq, found, found[1:]))]
+    over = [i for i in tied if _runs_over(*ranked[i], k)]
+    if over:
+        scores, rows = search(queries[over], min(k + MAX_TIED, len(index)))
+        for i, found, places in zip(over, scores.tolist(), rows.tolist(), strict=True):
+            ranked[i] = found, places
+    for i in tied:
+        ranked[i] = _by_id(index, *ranked[i])
+    return [(found[:k], places[:k]) for found, places in ranked]
 
 
-def _over_the_edge(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    """Queries of which the first hit left out has the score of the last one taken."""
-    if scores.shape[1] <= k:
-        return np.empty(0, np.intp)
-    return np.flatnonzero((scores[:, k] == scores[:, k - 1]) & np.isfinite(scores[:, k]))
+def _runs_over(scores: list[float], rows: list[int], k: int) -> bool:
+    """Whether the first hit left out has the score of the last one taken."""
+    return len(rows) > k and rows[k] >= 0 and scores[k] == scores[k - 1]
 
 
-def _order(index: Index, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-    """Put rows of equal score in the order of their ids, in place."""
-    tied = (scores[:, 1:] == scores[:, :-1]) & (rows[:, 1:] >= 0)
-    for query in np.flatnonzero(tied.any(axis=1)):
-        found = rows[query][rows[query] >= 0]
-        ids = index.column("id", found)
-        order = sorted(range(len(found)), key=lambda i: (-scores[query, i], ids[i]))
-        rows[query, : len(found)] = found[order]
+def _by_id(index: Index, scores: list[float], rows: list[int]) -> Ranked:
+    """The hits without empty slots, those of equal score in the order of their ids."""
+    found = [(score, row) for score, row in zip(scores, rows, strict=True) if row >= 0]
+    ids = index.values("id", [row for _, row in found])
+    order = sorted(range(len(found)), key=lambda i: (-found[i][0], ids[i]))
+    return [found[i][0] for i in order], [found[i][1] for i in order]

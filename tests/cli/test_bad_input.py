@@ -36,9 +36,17 @@ REJECTED = {
     "unknown suffix": ("c.xyz", b"\x00\x01", "unknown format.*name its format with --format"),
     "cut gzip": ("c.jsonl.gz", gzip.compress(GOOD)[:-9], "is cut after .*fetch the file again"),
     "no gzip": ("c.jsonl.gz", GOOD, r"expected a \.gz file.*has the wrong name"),
-    "no parquet": ("c.parquet", b"PAR1????", "not a complete parquet file.*write or fetch it again"),
+    "no parquet": (
+        "c.parquet",
+        b"PAR1????",
+        "not a complete parquet file.*write or fetch it again",
+    ),
     "ragged table": ("c.csv", b"id,text\n1,a,b\n", "expected 2 fields at byte 8, found 3"),
-    "open quote": ("c.csv", b'id,text\n1,"a\n2,b\n', "c.csv:2 .*a quoted field starts .*never ends"),
+    "open quote": (
+        "c.csv",
+        b'id,text\n1,"a\n2,b\n',
+        "c.csv:2 .*a quoted field starts .*never ends",
+    ),
     "no text column": ("c.csv", b"a,b\n1,2\n", "expected a text column .*found the columns a, b"),
 }
 
@@ -58,7 +66,10 @@ MISUSED = {
     "negative seed": (["--seed", "-1"], "seed must be at least 0, got -1"),
     "no threads": (["--threads", "0"], "threads must be at least 1, got 0"),
     "negative limit": (["--limit", "-1"], "leave it out to read all"),
-    "nothing to search in": (["--ann", "exact", "--keep-vectors", "none"], "use --keep-vectors f16"),
+    "nothing to search in": (
+        ["--ann", "exact", "--keep-vectors", "none"],
+        "use --keep-vectors f16",
+    ),
     "no configuration": (["--config", "nowhere.yaml"], "give a path to a YAML file"),
     "encoder without width": (["--encoder", "hash:x"], "write hash:256"),
     "no such folder": (["--encoder", "/no/such/folder"], "no model at '/no/such/folder': give"),
@@ -151,7 +162,11 @@ def test_an_output_that_is_something_else_is_left_alone(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("matrix", "exit_code", "hint"),
     [
-        (np.full((2, 16), np.nan, np.float32), 3, "the vector holds NaN or infinity, or has length 0"),
+        (
+            np.full((2, 16), np.nan, np.float32),
+            3,
+            "the vector holds NaN or infinity, or has length 0",
+        ),
         (np.full((2, 16), -np.inf, np.float32), 3, "the vector holds NaN or infinity"),
         (np.zeros((2, 16), np.float32), 3, "or has length 0"),
         (np.ones((3, 16), np.float32), 2, "3 rows, the input has 2 passages: give one row per"),

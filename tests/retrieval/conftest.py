@@ -9,7 +9,10 @@ WORDS = ("amber", "birch", "cedar", "delta", "ember", "flint", "grove", "harbor"
 
 def documents(count):
     """Records with different texts; document 3 names what no other does."""
-    texts = [" ".join(WORDS[(i * step) % len(WORDS)] for step in range(1, 4 + i % 5)) for i in range(count)]
+    texts = [
+        " ".join(WORDS[(i * step) % len(WORDS)] for step in range(1, 4 + i % 5))
+        for i in range(count)
+    ]
     texts[3] = "the lighthouse keeper paints the railing"
     return [
         {"id": f"doc-{i}", "title": f"Title {i}", "text": f"{text} {i}", "year": 2000 + i}
