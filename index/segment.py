@@ -183,7 +183,7 @@ def _sorted_rows(
     order = id_order(passages)
     for start in range(0, len(order), HASH_ROWS):
         rows = order[start : start + HASH_ROWS]
-        ids, texts = passages.column("id", rows), passages.column("text", rows)
+        ids, texts = (passages.values(name, rows.tolist()) for name in ("id", "text"))
         stored = None if vectors is None else vectors.stored[rows]
         for i in range(len(rows)):
             vector = b"" if stored is None else stored[i].tobytes()

@@ -29,6 +29,8 @@ FEW = 2
 
 # Other dtypes and kernels stay above; the nearest fault seen, a lost prefix, falls below.
 MIN_COSINE = 0.999
+# At that cosine the error is this share of a vector's length, so lengths may differ by as much.
+MAX_STRETCH = 0.05
 
 # Fields of the model's description, and what a difference in them means.
 CAUSES = {
@@ -73,12 +75,14 @@ def require_same_model(
         raise IndexCorruptError(f"{path} is missing or damaged: restore it from a copy, or rebuild")
     expected = np.fromfile(path, "<f4").reshape(2, len(TEXTS), manifest.dim)
     count = len(TEXTS) if every_text else FEW
-    cosine = _cosine(_embed(encoder, count), expected[:, :count])  # [2, texts]
-    if not cosine.min() >= MIN_COSINE:
-        lowest = {"query": cosine[0].min(), "passage": cosine[1].min()}
-        facts = ", ".join(f"{role} {value:.4f}" for role, value in lowest.items())
+    cosine, ratio = _compare(_embed(encoder, count), expected[:, :count])  # [2, texts]
+    if not (cosine.min() >= MIN_COSINE and np.abs(ratio - 1).max() <= MAX_STRETCH):
         raise _mismatch(
-            manifest, encoder, f"the cosine of fixed texts to those of the index is {facts}"
+            manifest,
+            encoder,
+            "the vectors of fixed texts have these cosines to those of the index: query "
+            f"{cosine[0].min():.4f}, passage {cosine[1].min():.4f}, and {ratio.mean():.3g} times "
+            "their length",
         )
 
 
@@ -88,10 +92,14 @@ def _embed(encoder: Encoder, count: int) -> NDArray[np.float32]:
     return np.stack([encoder.encode(texts, role="query"), encoder.encode(texts, role="passage")])
 
 
-def _cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
+def _compare(
+    found: NDArray[np.float32], expected: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cosine and ratio of the lengths of each pair of vectors, `[2, texts]` each."""
     dots = np.einsum("rtd,rtd->rt", found, expected, dtype=np.float64)
-    norms = np.linalg.norm(found, axis=2) * np.linalg.norm(expected, axis=2)
-    return dots / np.maximum(norms, np.finfo(np.float64).tiny)
+    lengths = np.linalg.norm(found.astype(np.float64), axis=2)
+    others = np.maximum(np.linalg.norm(expected, axis=2), np.finfo(np.float32).tiny)
+    return dots / np.maximum(lengths * others, np.finfo(np.float64).tiny), lengths / others
 
 
 def _mismatch(manifest: Manifest, encoder: Encoder, found: str) -> ModelMismatchError:

@@ -1,5 +1,6 @@
 """Second stage of a build: vectors for every part, journalled so that a kill loses one part."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def embed_parts(
     """
     done: dict[str, dict[str, Any]] = {line["key"]: line for line in workspace.journal.read()}
     embedded: list[EmbeddedPart] = []
-    first_row = 0
+    first_row = num_tokens = 0
+    started = time.perf_counter()
     with progress("embed", total=sum(part.rows for part in parts)) as bar:
         for part in parts:
             path = workspace.parts / f"{part.key}.{dtype}"
@@ -116,9 +118,10 @@ def embed_parts(
                 vectors = source.vectors(part, first_row=first_row)
                 line = _keep(part, path, vectors, dtype=dtype, dim=dim, metric=metric)
                 workspace.journal.append(line)
+                num_tokens += part.num_tokens
             embedded.append(EmbeddedPart(part, path, dim, dtype, tuple(line["bad_rows"])))
             first_row += part.rows
-            bar.advance(part.rows, tokens=part.num_tokens)
+            bar.advance(part.rows, tokens_per_s=round(num_tokens / (time.perf_counter() - started)))
     return embedded
 
 

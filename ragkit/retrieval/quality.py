@@ -64,7 +64,7 @@ def check_queries(
     rows = np.sort(rng.choice(len(passages), size=min(count, len(passages)), replace=False))
     if encoder is None:
         return CheckQueries(_noisy(vectors.take(rows), metric, rng), rows, "noisy vectors")
-    texts = [_random_sentence(text, rng) for text in passages.column("text", rows)]
+    texts = [_random_sentence(text, rng) for text in passages.values("text", rows.tolist())]
     return CheckQueries(_encode(encoder, texts, metric), rows, "sentences")
 
 

@@ -85,8 +85,10 @@ def test_rows_are_found_across_record_batches(tmp_path):
     found = Passages.open(tmp_path / "passages.arrow")
 
     rows = np.array([BATCH_ROWS + 3, 5, BATCH_ROWS - 1, BATCH_ROWS, 5])
-    assert found.column("text", rows).tolist() == [f"text {row}" for row in rows]
-    assert found.column("text", np.empty(0, np.int64)).tolist() == []
+    many = np.random.default_rng(0).integers(count, size=200)
+    assert found.values("text", many.tolist()) == [f"text {row}" for row in many]
+    assert found.values("text", rows.tolist()) == [f"text {row}" for row in rows]
+    assert found.values("text", []) == []
 
 
 def test_equal_texts_have_equal_hashes():
@@ -103,7 +105,7 @@ def test_metadata_keeps_its_types(tmp_path):
 
     found = stored(tmp_path, [Passage(id="a", doc_id="a", text="x", meta=meta)])
 
-    assert json.loads(found.column("meta", np.array([0]))[0]) == meta
+    assert json.loads(found.values("meta", [0])[0]) == meta
 
 
 def test_another_file_is_refused(tmp_path):
