@@ -51,7 +51,7 @@ class Keys:
             source = pa.memory_map(str(path)) if mmap else pa.OSFile(str(path))
             batch = pa.ipc.open_file(source).get_batch(0)
             columns = [_view(batch.column(name)) for name in SCHEMA.names]
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise IndexCorruptError(
                 f"{path} is no readable Arrow file ({error}): rebuild"
             ) from error

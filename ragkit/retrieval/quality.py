@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ragkit.data import ReadOptions, Rejects, read_documents, split_sentences
 from ragkit.encoders.base import Encoder
 from ragkit.errors import ConfigError, DataError, IndexStateError
+from ragkit.index.exact import search_exact
 from ragkit.index.passages import Passages
 from ragkit.index.reader import Index
 from ragkit.index.recall import measure_quality
@@ -20,7 +21,7 @@ from ragkit.types import Metric
 MIN_QUERIES = 16
 MAX_QUERIES = 200
 MAX_CHARACTERS = 300
-NOISE = 0.3
+NEIGHBOURS = 50
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def check_queries(
 ) -> CheckQueries:
     """Queries from `file`, else a random sentence of each of `count` random passages.
 
-    Without an encoder there are no texts to embed: then stored vectors with noise, since a stored
-    vector as it is would find itself in any index.
+    Without an encoder there are no texts to embed: then points around stored vectors, which as
+    they are would find themselves in any index.
 
     Raises:
         ConfigError: A file of queries is given, but no encoder.
@@ -63,7 +64,7 @@ def check_queries(
         return CheckQueries(_encode(encoder, _read_texts(file), metric), None, "file")
     rows = np.sort(rng.choice(len(passages), size=min(count, len(passages)), replace=False))
     if encoder is None:
-        return CheckQueries(_noisy(vectors.take(rows), metric, rng), rows, "noisy vectors")
+        return CheckQueries(_around(vectors, rows, metric, rng), None, "around vectors")
     texts = [_random_sentence(text, rng) for text in passages.values("text", rows.tolist())]
     return CheckQueries(_encode(encoder, texts, metric), rows, "sentences")
 
@@ -138,10 +139,16 @@ def _encode(encoder: Encoder, texts: list[str], metric: Metric) -> NDArray[np.fl
     return unit_vectors(vectors) if metric == "cosine" else vectors
 
 
-def _noisy(
-    vectors: NDArray[np.float32], metric: Metric, rng: np.random.Generator
+def _around(
+    vectors: Vectors, rows: NDArray[np.int64], metric: Metric, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    spread = NOISE * np.linalg.norm(vectors, axis=1, keepdims=True) / np.sqrt(vectors.shape[1])
-    noise = rng.standard_normal(vectors.shape, np.float32)
-    noisy = vectors + spread.astype(np.float32) * noise
-    return unit_vectors(noisy) if metric == "cosine" else noisy
+    """Each of the rows, moved by the difference of two of its neighbours.
+
+    So the points keep to where the data lie, as far from it as queries are.
+    """
+    own = vectors.take(rows)
+    _, near = search_exact(vectors, own, k=NEIGHBOURS, metric=metric)
+    picks = rng.integers(near.shape[1], size=(2, len(rows)))
+    first, second = (vectors.take(near[np.arange(len(rows)), pick]) for pick in picks)
+    moved = own + first - second
+    return unit_vectors(moved) if metric == "cosine" else moved

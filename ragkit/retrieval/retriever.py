@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -291,10 +292,7 @@ def _hits(
     place = 0
     hits = []
     for text, (scores, rows) in zip(texts, kept, strict=True):
-        found = [
-            Hit(columns, place + i, i + 1, score, row)
-            for i, (score, row) in enumerate(zip(scores, rows, strict=True))
-        ]
+        found = list(map(Hit, repeat(columns), count(place), count(1), scores, rows))
         hits.append(
             Hits(
                 found,

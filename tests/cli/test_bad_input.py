@@ -148,6 +148,22 @@ def test_a_missing_path_and_a_folder_without_readable_files_are_rejected(publish
     assert_refused(3, "the pattern matches no file", tmp_path / "*.none", published=published)
 
 
+def test_a_model_that_the_hub_cannot_give_is_a_network_error(published, corpus):
+    flags = ("--encoder", "no-such-owner/no-such-model")
+
+    assert_refused(9, "give a folder, a hub id such as", corpus, *flags, published=published)
+
+
+def test_queries_for_the_check_that_cannot_be_read_are_rejected(published, corpus, tmp_path):
+    blank = write(tmp_path / "q.txt", b"\n \n")
+
+    for file, hint in [
+        (tmp_path / "none", "cannot be read.*check --eval-queries"),
+        (blank, "write one a"),
+    ]:
+        assert_refused(3, hint, corpus, "--eval-queries", file, published=published)
+
+
 def test_an_output_that_is_something_else_is_left_alone(corpus, tmp_path):
     mine = write(tmp_path / "notes.txt", b"mine")
 
@@ -298,3 +314,11 @@ def test_a_senseless_number_of_hits_is_a_usage_error(published, k):
 
     assert result.exit_code == 2
     assert "k must be a whole number from 1 to 10000" in result.stderr
+
+
+@pytest.mark.parametrize("flags", [["-k", 0], ["--num-queries", 0], ["--seed", -1]])
+def test_a_senseless_check_is_a_usage_error(published, flags):
+    result = run("index", "check", published, *flags)
+
+    assert result.exit_code == 2
+    assert "must be at least" in result.stderr

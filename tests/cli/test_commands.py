@@ -9,9 +9,30 @@ from ragkit.cli import app as cli
 from ragkit.index.lock import writer_lock
 from tests.cli.running import build, run
 
-WORDS = "amber birch cedar delta ember flint grove harbor island juniper".split()
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "flint",
+    "grove",
+    "harbor",
+    "island",
+    "juniper",
+]
 COLUMNS = 100
-INFO = "passages documents dim metric encoder ann generation content_hash size_bytes".split()
+INFO = [
+    "passages",
+    "documents",
+    "dim",
+    "metric",
+    "encoder",
+    "ann",
+    "generation",
+    "content_hash",
+    "size_bytes",
+]
 METRICS = ["ndcg@10", "recall@10", "recall@100", "mrr@10", "queries"]
 COMMANDS = {
     "index build": cli.index_app,

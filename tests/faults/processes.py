@@ -15,7 +15,19 @@ HERE = Path(__file__).parent
 NUM_PARTS, PART_ROWS = 8, 23  # no other call of the encoder has so many texts
 POLL_S = 5e-4
 PATIENCE_S = 60
-WORDS = "amber birch cedar delta ember flint grove harbor island juniper kelp".split()
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "flint",
+    "grove",
+    "harbor",
+    "island",
+    "juniper",
+    "kelp",
+]
 
 
 def write_corpus(path, *, salt=""):

@@ -78,7 +78,7 @@ def run(arguments, *, disturb=None, step=0, below=None):
             watch_steps(disturb, step, str(below))
         app(arguments)
     os.close(into)
-    with open(out, encoding="utf-8") as pipe:
+    with os.fdopen(out, encoding="utf-8") as pipe:
         said = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return {"exit_code": code, "stderr": said.replace(MARK, ""), "disturbed": MARK in said}

@@ -1,0 +1,69 @@
+"""Documents of 10 MB: cut into passages that the encoder sees whole, in bounded memory and time."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ragkit.index.reader import Index
+
+NUM_CHARACTERS = 10_000_000
+MAX_MEMORY_KB = 500_000
+MAX_TOKENS = 512
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "flint",
+    "grove",
+    "harbor",
+    "island",
+    "juniper",
+]
+
+
+def ten_megabytes_of_words():
+    rng = random.Random(3)
+    words = (f"{rng.choice(WORDS)}{rng.randrange(1000)}" for _ in range(NUM_CHARACTERS // 9))
+    return " ".join(words).ljust(NUM_CHARACTERS)[:NUM_CHARACTERS]
+
+
+def build_apart(*arguments):
+    """Exit code and peak memory in KB of `build-index` in its own process."""
+    program = Path(sys.executable).with_name("build-index")
+    command = [str(one) for one in (program, *arguments, "--encoder", "hash:16")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in kilobytes, as Linux does")
+@pytest.mark.parametrize(
+    "text", [ten_megabytes_of_words(), "a" * NUM_CHARACTERS], ids=["words", "a"]
+)
+@pytest.mark.parametrize("suffix", ["txt", "jsonl"])
+def test_a_large_document_is_indexed_whole(tmp_path, text, suffix):
+    path = tmp_path / f"c.{suffix}"
+    path.write_text(text if suffix == "txt" else json.dumps({"id": "d", "text": text}))
+
+    exit_code, memory_kb = build_apart(path, "-o", tmp_path / "i")
+
+    assert exit_code == 0
+    assert memory_kb < MAX_MEMORY_KB
+    index = Index.open(tmp_path / "i")
+    passages = index.passages(np.arange(len(index)))
+    assert max(passage.num_tokens for passage in passages) <= MAX_TOKENS
+    assert not any(passage.truncated for passage in passages)
+    assert all(passage.text == text[passage.start : passage.end] for passage in passages)
+    covered = np.zeros(len(text), bool)
+    for passage in passages:
+        covered[passage.start : passage.end] = True
+    assert not "".join(np.array(list(text))[~covered]).strip()
