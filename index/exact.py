@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ragkit.errors import ConfigError, ShapeError
+from ragkit.index.faiss.knn import ROWS_PER_PRODUCT, knn, merge
 from ragkit.index.threads import resolve_threads, run_all
 from ragkit.index.vectors import Vectors
 from ragkit.types import Metric
@@ -112,8 +113,6 @@ def _scan(
     vectors: Vectors, queries: NDArray[np.float32], *, k: int, metric: Metric, threads: int
 ) -> Found:
     """The `k` best rows: equal scores in any order, and any of those that tie for last place."""
-    from ragkit.index.faiss.knn import merge
-
     work = len(vectors) * vectors.dim * max(1, len(queries) // 8)
     pieces = _cut_rows(len(vectors), max(1, min(threads, work // VALUES_PER_THREAD)))
     tasks = [
@@ -127,8 +126,6 @@ def _scan_piece(
     vectors: Vectors, queries: NDArray[np.float32], piece: range, *, k: int, metric: Metric
 ) -> list[Found]:
     """Results of each block of one thread's rows."""
-    from ragkit.index.faiss.knn import knn
-
     found = []
     step = len(piece) if vectors.plain else _rows_per_block(vectors.dim)
     buffer = None if vectors.plain else np.empty((min(step, len(piece)), vectors.dim), np.float32)
@@ -141,15 +138,11 @@ def _scan_piece(
 
 
 def _rows_per_block(dim: int) -> int:
-    from ragkit.index.faiss.knn import ROWS_PER_PRODUCT
-
     return max(1, VALUES_PER_BLOCK // dim // ROWS_PER_PRODUCT) * ROWS_PER_PRODUCT
 
 
 def _cut_rows(rows: int, pieces: int) -> list[range]:
     """At most `pieces` runs of rows of about equal length, cut at multiples of a product's rows."""
-    from ragkit.index.faiss.knn import ROWS_PER_PRODUCT
-
     step = -(-rows // (pieces * ROWS_PER_PRODUCT)) * ROWS_PER_PRODUCT
     return [range(start, min(start + step, rows)) for start in range(0, rows, step)]
 

@@ -9,18 +9,7 @@ from ragkit.cli import app as cli
 from ragkit.index.lock import writer_lock
 from tests.cli.running import build, run
 
-WORDS = [
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "flint",
-    "grove",
-    "harbor",
-    "island",
-    "juniper",
-]
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "flint", "grove", "harbor", "kelp", "lagoon"]
 COLUMNS = 100
 INFO = [
     "passages",

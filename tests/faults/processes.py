@@ -15,24 +15,12 @@ HERE = Path(__file__).parent
 NUM_PARTS, PART_ROWS = 8, 23  # no other call of the encoder has so many texts
 POLL_S = 5e-4
 PATIENCE_S = 60
-WORDS = [
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "flint",
-    "grove",
-    "harbor",
-    "island",
-    "juniper",
-    "kelp",
-]
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "flint", "grove"]
 
 
 def write_corpus(path, *, salt=""):
     """A corpus whose passages fill all parts; another salt gives other texts under the same ids."""
-    texts = [f"{WORDS[i % 11]} {WORDS[i % 7]} {salt}{i}" for i in range(NUM_PARTS * PART_ROWS)]
+    texts = [f"{WORDS[i % 7]} {WORDS[i % 5]} {salt}{i}" for i in range(NUM_PARTS * PART_ROWS)]
     rows = [json.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(texts)]
     path.write_text("\n".join(rows))
     return path

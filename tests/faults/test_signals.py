@@ -85,6 +85,7 @@ def test_a_second_writer_is_refused_at_once_and_does_no_harm(undisturbed, tmp_pa
     assert f"process {process.pid} on {socket.gethostname()}" in refused.stderr
     assert "wait until it ends" in refused.stderr
     assert process.poll() is None
+    assert list(first.index.glob("build/*/settings.json"))
     process.kill()
     process.communicate()
     assert Build(tmp_path, undisturbed.corpus, tmp_path / "i").run().returncode == 0
