@@ -6,6 +6,11 @@ from pathlib import Path
 
 from ragkit.errors import ConfigError, IndexCorruptError, IndexStateError
 
+ID_LENGTH = 26
+
+MARKER = "RAGKIT"
+MARKER_TEXT = "This folder is an index of ragkit: change it with the command ragkit only.\n"
+
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _UNPUBLISHED = frozenset({"CURRENT.partial", "LOCK", "build", "gen", "rejects", "seg"})
 """What may lie in an index before its first generation is published."""
@@ -16,6 +21,7 @@ class Layout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.marker = root / MARKER
         self.current = root / "CURRENT"
         self.lock = root / "LOCK"
         self.generations = root / "gen"
@@ -36,23 +42,21 @@ class Layout:
         return self.current.is_file()
 
     def is_ours(self) -> bool:
-        """Whether the folder may be written to: absent, empty, an index, or one under way."""
+        """Whether the folder may be written to: absent, empty, or marked as an index."""
         if not self.root.exists():
             return True
-        if not self.root.is_dir():
-            return False
-        return self.is_index() or {p.name for p in self.root.iterdir()} <= _UNPUBLISHED
+        return self.marker.is_file() or (self.root.is_dir() and not any(self.root.iterdir()))
 
     def require_ours(self) -> None:
-        """Refuse a folder that holds something else.
+        """Refuse a folder that holds something else: other programs have a CURRENT or build/, too.
 
         Raises:
             ConfigError: It is a file, or a folder of other things; nothing was touched.
         """
         if not self.is_ours():
             raise ConfigError(
-                f"{self.root} exists and is not a ragkit index; nothing was touched: "
-                "choose another output path"
+                f"{self.root} exists and is not a ragkit index (it has no file {MARKER}); nothing "
+                "was touched: choose another output path"
             )
 
     def require_index(self) -> None:
@@ -83,6 +87,11 @@ class Layout:
     def known_generations(self) -> str:
         """The generations whose manifest is on the disk, for messages."""
         return ", ".join(sorted(path.stem for path in self.generations.glob("*.json")))
+
+
+def is_segment_id(name: str) -> bool:
+    """Whether `new_segment_id` may have made this name."""
+    return len(name) == ID_LENGTH and set(name) <= set(_CROCKFORD)
 
 
 def new_segment_id() -> str:

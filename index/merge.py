@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Scores and rows, `[queries, hits]` each, best first."""
+from ragkit.index.exact import Found
 
 
 def merge_hits(found: Sequence[Found], *, k: int) -> Found:

@@ -28,7 +28,10 @@ class HashingFile:
 
     def write(self, data: bytes | memoryview) -> int:
         """Append all of `data`; the number of bytes written."""
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        if not view.nbytes:
+            return 0
+        view = view.cast("B")
         self._file.write(view)
         self._hash.update(view)
         self.size_bytes += view.nbytes

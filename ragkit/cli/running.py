@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ragkit.console import ProgressKind, setup
 from ragkit.data.text import clean
-from ragkit.errors import ConfigError, RagkitError
+from ragkit.errors import RagkitError
 
 INTERRUPTED = 128
 
@@ -119,9 +119,3 @@ def _internal_error(
         sys.stderr.write(f"{message}\nrun again with -vv for the traceback, and report it\n")
 
     return show
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise ConfigError with the message unless the condition holds."""
-    if not condition:
-        raise ConfigError(message)

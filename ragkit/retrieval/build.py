@@ -15,11 +15,11 @@ from ragkit.data import Rejects, read_documents, sources
 from ragkit.encoders import load_encoder
 from ragkit.encoders.base import Encoder
 from ragkit.errors import ConfigError, DataError
-from ragkit.index.layout import Layout
+from ragkit.index.layout import MARKER_TEXT, Layout
 from ragkit.index.lock import writer_lock
 from ragkit.index.manifest import Manifest, read_current
 from ragkit.index.segment import SegmentFolder, content_hash
-from ragkit.index.storage import make_folder, require_free
+from ragkit.index.storage import durable_file, make_folder, require_free
 from ragkit.index.workspace import Workspace, clear
 from ragkit.retrieval.ann import Indexed, index_vectors, require_factory
 from ragkit.retrieval.cutting import Cutter
@@ -86,12 +86,20 @@ def run_build(
     layout = Layout(out)
     layout.require_ours()
     existed = layout.root.exists()
-    make_folder(layout.root)
+    _mark(layout)
     with writer_lock(layout.lock, break_lock=options.break_lock):
         try:
             return _Build(layout, list(inputs), options).run(encoder)
         finally:
             _tidy(layout, existed=existed)
+
+
+def _mark(layout: Layout) -> None:
+    """Make the folder, and say whose it is before anything else is written to it."""
+    make_folder(layout.root)
+    if not layout.marker.is_file():
+        with durable_file(layout.marker) as file:
+            file.write(MARKER_TEXT.encode())
 
 
 def load_build_encoder(options: BuildOptions) -> Encoder | None:
@@ -177,7 +185,7 @@ class _Build:
         self, encoder: Encoder | None, workspace: Workspace, rejects: Rejects, *, dim: int
     ) -> list[Part]:
         options = self.options
-        unique = Uniqueness(options, rejects, last=self._last_sources())
+        unique = Uniqueness(options, rejects, last=self._last_ordinals())
         documents = read_documents(self.inputs, options=options.read, rejects=rejects)
         parts, num_documents = prepare_parts(
             unique.keep(documents),
@@ -186,6 +194,7 @@ class _Build:
             part_rows=options.part_rows,
         )
         unique.require_none()
+        unique.require_unique_passages(parts)
         rejects.check(num_documents + rejects.refused, options.max_rejects)
         if not parts:
             raise DataError(
@@ -203,7 +212,7 @@ class _Build:
         require_free(self.layout.root, rows * dim * BYTES_PER_VALUE + text_bytes)
         return parts
 
-    def _last_sources(self) -> dict[str, str]:
+    def _last_ordinals(self) -> dict[str, int]:
         """Where each id occurs last; read only for the policy that needs it."""
         if self.options.on_duplicate != "keep-last":
             return {}
@@ -211,7 +220,7 @@ class _Build:
             raise ConfigError("keep-last reads the input twice, which stdin cannot: give a file")
         with Rejects() as ignored:
             documents = read_documents(self.inputs, options=self.options.read, rejects=ignored)
-            return {document.id: document.source for document in documents}
+            return {document.id: ordinal for ordinal, document in enumerate(documents)}
 
     def _embed(
         self,

@@ -28,6 +28,10 @@ UNIT_ATOL = 1e-5
 class VectorSource(Protocol):
     """Where the vectors of a part come from."""
 
+    def key(self, part: Part, *, first_row: int) -> str:
+        """Equal for parts that have equal vectors."""
+        ...
+
     def vectors(self, part: Part, *, first_row: int) -> NDArray[np.float32]:
         """One vector per passage of the part, `[rows, dim]`; a vector may hold NaN."""
         ...
@@ -38,6 +42,10 @@ class EncoderSource:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
+
+    def key(self, part: Part, *, first_row: int) -> str:
+        """The part's own: what is embedded decides, not where it stands."""
+        return part.key
 
     def vectors(self, part: Part, *, first_row: int) -> NDArray[np.float32]:
         """The embeddings of the part's tokens."""
@@ -58,6 +66,10 @@ class MatrixSource:
                 "give one row per passage, in the order of the input, and none for refused rows"
             )
         self._matrix = matrix
+
+    def key(self, part: Part, *, first_row: int) -> str:
+        """The part's, and where it stands, since that decides which rows of the matrix it gets."""
+        return f"{part.key}-{first_row}"
 
     def vectors(self, part: Part, *, first_row: int) -> NDArray[np.float32]:
         """The rows of the part."""
@@ -112,11 +124,12 @@ def embed_parts(
     started = time.perf_counter()
     with progress("embed", total=sum(part.rows for part in parts)) as bar:
         for part in parts:
-            path = workspace.parts / f"{part.key}.{dtype}"
-            line = done.get(part.key)
+            key = source.key(part, first_row=first_row)
+            path = workspace.parts / f"{key}.{dtype}"
+            line = done.get(key)
             if line is None or not path.is_file() or hash_file(path) != line["xxh3"]:
                 vectors = source.vectors(part, first_row=first_row)
-                line = _keep(part, path, vectors, dtype=dtype, dim=dim, metric=metric)
+                line = {"key": key, **_keep(path, vectors, part.rows, dtype, dim, metric)}
                 workspace.journal.append(line)
                 num_tokens += part.num_tokens
             embedded.append(EmbeddedPart(part, path, dim, dtype, tuple(line["bad_rows"])))
@@ -143,7 +156,8 @@ def vector_blocks(embedded: Sequence[EmbeddedPart]) -> Iterator[NDArray[np.float
 
 def int8_scale(embedded: Sequence[EmbeddedPart]) -> NDArray[np.float32]:
     """The factor of each dimension that maps its largest value to 127, `[dim]`."""
-    largest = np.max([np.abs(block).max(axis=0) for block in vector_blocks(embedded)], axis=0)
+    blocks = (block for block in vector_blocks(embedded) if len(block))
+    largest = np.max([np.abs(block).max(axis=0) for block in blocks], axis=0)
     return np.maximum(largest, np.finfo(np.float32).tiny).astype(np.float32) / np.float32(127)
 
 
@@ -153,14 +167,16 @@ def read_matrix(path: str) -> NDArray[np.float32]:
     Raises:
         DataError: The file is missing, holds objects, or is no matrix of floats.
     """
+    from safetensors import SafetensorError
+
     try:
         matrix = _load(Path(path))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, SafetensorError) as error:
         raise DataError(
             f"{path} is no .npy or .safetensors file with one matrix of floats ({error}); pickled "
             "arrays are never read"
         ) from error
-    if matrix.ndim != 2 or matrix.dtype.kind != "f":
+    if matrix.ndim != 2 or matrix.dtype.kind != "f" or not matrix.shape[1]:
         raise DataError(f"{path}: expected a matrix of floats, found {matrix.dtype} {matrix.shape}")
     return matrix
 
@@ -177,18 +193,17 @@ def _load(path: Path) -> NDArray[np.float32]:
 
 
 def _keep(
-    part: Part,
     path: Path,
     vectors: NDArray[np.float32],
-    *,
+    rows: int,
     dtype: VectorDtype,
     dim: int,
     metric: Metric,
 ) -> dict[str, Any]:
-    """Store the vectors of a part; its line for the journal."""
-    if vectors.shape != (part.rows, dim):
+    """Store the vectors of a part; what the journal says of them."""
+    if vectors.shape != (rows, dim):
         raise ShapeError(
-            f"the encoder gave {list(vectors.shape)} for {part.rows} passages of width {dim}: "
+            f"the encoder gave {list(vectors.shape)} for {rows} passages of width {dim}: "
             "check its `dim`"
         )
     norms = np.linalg.norm(vectors, axis=1)  # [rows]
@@ -202,4 +217,4 @@ def _keep(
     with durable_file(path) as file:
         file.write(stored.data)
     bad_rows = np.flatnonzero(bad).tolist()
-    return {"key": part.key, "rows": part.rows, "bad_rows": bad_rows, "xxh3": file.xxh3}
+    return {"rows": rows, "bad_rows": bad_rows, "xxh3": file.xxh3}

@@ -1,6 +1,7 @@
 """First stage of a build: read, cut, refuse, and lay the passages down in parts."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from ragkit.types import Document
 
 DOCUMENTS_AT_ONCE = 256
 MAX_LISTED = 5
+PIECE = re.compile(r"#\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +57,27 @@ class Part:
 
 
 class Uniqueness:
-    """Applies the policies for equal document ids and equal texts."""
+    """Applies the policies for equal document ids and equal texts.
 
-    def __init__(self, options: BuildOptions, rejects: Rejects, *, last: dict[str, str]) -> None:
+    Args:
+        last: Ordinal of the last document of each id; needed by the policy `keep-last` alone.
+    """
+
+    def __init__(self, options: BuildOptions, rejects: Rejects, *, last: Mapping[str, int]) -> None:
         self._policy, self._dedup = options.on_duplicate, options.dedup
         self._rejects, self._last = rejects, last
         self._ids: set[str] = set()
         self._texts: dict[bytes, str] = {}
         self.faults: list[str] = []
+        self.looks_like_piece = False
 
     def keep(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents that stay, renamed where the policy says so."""
-        for document in documents:
-            named = self._named(document)
+        for ordinal, document in enumerate(documents):
+            named = self._named(document, ordinal)
             if named is not None and not self._is_known_text(named):
                 self._ids.add(named.id)
+                self.looks_like_piece |= PIECE.search(named.id) is not None
                 yield named
 
     def require_none(self) -> None:
@@ -81,9 +89,9 @@ class Uniqueness:
                 "make ids unique, or pass --on-duplicate keep-first, keep-last or rename"
             )
 
-    def _named(self, document: Document) -> Document | None:
+    def _named(self, document: Document, ordinal: int) -> Document | None:
         if self._policy == "keep-last":
-            if self._last.get(document.id, document.source) == document.source:
+            if self._last[document.id] == ordinal:
                 return document
         elif document.id not in self._ids:
             return document
@@ -94,6 +102,23 @@ class Uniqueness:
             return None
         self._rejects.refuse(document.source, f"id {document.id!r} occurs twice", code="duplicate")
         return None
+
+    def require_unique_passages(self, parts: Iterable[Part]) -> None:
+        """Raise DataError if a document is called as a piece of another one is.
+
+        Only ids such as `a#0` can clash with the pieces of a document `a`.
+        """
+        if not self.looks_like_piece:
+            return
+        seen: set[str] = set()
+        for part in parts:
+            for name in part.passages().column("id").to_pylist():
+                if name in seen:
+                    raise DataError(
+                        f"two passages would have the id {name!r}: a document is called as a piece "
+                        "of another one is; rename it"
+                    )
+                seen.add(name)
 
     def _free(self, name: str) -> str:
         number = 2

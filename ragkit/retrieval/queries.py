@@ -35,8 +35,9 @@ def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of `[rows, dim]` scaled to length 1; a row of zeros stays as it is."""
     if len(vectors) == 1 and abs(float(np.vdot(vectors, vectors)) - 1) < UNIT_ATOL:
         return vectors
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+    # In float64, where the square of no fp32 number is lost or infinite.
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float64).tiny), np.float32)
 
 
 def _checked(text: object) -> str:

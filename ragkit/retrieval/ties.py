@@ -10,7 +10,7 @@ from operator import eq
 import numpy as np
 from numpy.typing import NDArray
 
-from ragkit.index.merge import Found
+from ragkit.index.exact import Found
 from ragkit.index.reader import Index
 
 # So many passages of one score are looked at to find those with the smallest ids; of more, the
