@@ -62,7 +62,9 @@ class Keys:
 
     def find(self, ids: Sequence[str], passages: Passages) -> NDArray[np.int64]:
         """The row of each id, -1 where there is none, `[ids]`."""
-        wanted = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in ids], np.uint64)
+        wanted = np.array(
+            [xxhash.xxh3_64_intdigest(name.encode(errors="replace")) for name in ids], np.uint64
+        )
         first = np.searchsorted(self._keys, wanted, side="left")
         last = np.searchsorted(self._keys, wanted, side="right")
         return np.array(

@@ -3,17 +3,30 @@
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from ragkit.errors import IndexCorruptError, IndexStateError
 from ragkit.index.layout import Layout
 from ragkit.index.storage import durable_file
+from ragkit.types import Metric
 
 FORMAT = "ragkit-index"
 FORMAT_VERSION = "1.0"
 MAX_MANIFEST_BYTES = 64 << 20
+
+logger = logging.getLogger(__name__)
+
+_MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 T = TypeVar("T")
 
@@ -112,18 +125,33 @@ def read_current(layout: Layout, *, generation: int | None = None) -> Manifest:
     path = layout.manifest(number)
     if generation is not None and not path.is_file():
         raise IndexStateError(f"{layout.root} has no generation {generation}, current is {current}")
-    body = _read_bytes(path)
-    if number == current and hashlib.sha256(body).hexdigest() != sha256:
+    if number == current and hashlib.sha256(_read_bytes(path)).hexdigest() != sha256:
         raise IndexCorruptError(
             f"{path} is damaged: its sha256 is not the one in CURRENT; restore the file from a "
             "copy, or rebuild with --overwrite"
         )
-    manifest = _parse(path, body)
-    if manifest.generation != number:
+    return read_manifest(layout, number)
+
+
+def read_manifest(layout: Layout, generation: int) -> Manifest:
+    """The manifest of a generation, published or not, without its hash being checked.
+
+    Raises:
+        IndexStateError: A newer ragkit wrote it.
+        IndexCorruptError: It is missing or damaged.
+    """
+    path = layout.manifest(generation)
+    manifest = _parse(path, _read_bytes(path))
+    if manifest.generation != generation:
         raise IndexCorruptError(
-            f"{path} holds generation {manifest.generation}, not {number}: restore it from a copy"
+            f"{path} holds generation {manifest.generation}, not {generation}: restore it"
         )
     return manifest
+
+
+def generations(layout: Layout) -> list[int]:
+    """Numbers of the manifests that are there, smallest first."""
+    return sorted(int(p.stem) for p in layout.generations.glob("*.json") if p.stem.isdecimal())
 
 
 def check_path(path: str) -> str:
@@ -193,6 +221,7 @@ def _parse(path: Path, body: bytes) -> Manifest:
         _require_version(path, tree)
         segments = tuple(_segment(segment) for segment in tree.pop("segments"))
         canary = tree.pop("canary")
+        _require_types(tree, segments)
         known = {field.name for field in dataclasses.fields(Manifest)}
         return Manifest(
             **{key: value for key, value in tree.items() if key in known and key != "sources"},
@@ -200,7 +229,7 @@ def _parse(path: Path, body: bytes) -> Manifest:
             segments=segments,
             canary=None if canary is None else _file(canary),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _MALFORMED as error:
         raise IndexCorruptError(
             f"{path} is not a manifest of {FORMAT} {FORMAT_VERSION} ({error}): restore it"
         ) from error
@@ -210,11 +239,26 @@ def _require_version(path: Path, tree: Mapping[str, Any]) -> None:
     if tree["format"] != FORMAT:
         raise IndexCorruptError(f"{path} says format {tree['format']!r}, expected {FORMAT!r}")
     major = int(str(tree["format_version"]).partition(".")[0])
-    if major > int(FORMAT_VERSION.partition(".")[0]):
+    known_major, _, known_minor = FORMAT_VERSION.partition(".")
+    minor = int(str(tree["format_version"]).partition(".")[2])
+    if major == int(known_major) and minor > int(known_minor):
+        logger.warning("%s has a newer format: what that adds is ignored", path)
+    if major > int(known_major):
         raise IndexStateError(
             f"{path} has format version {tree['format_version']}, this ragkit reads up to "
             f"{FORMAT_VERSION}: upgrade with `pip install -U ragkit`"
         )
+
+
+def _require_types(tree: Mapping[str, Any], segments: tuple[SegmentEntry, ...]) -> None:
+    """What the code relies on without looking again."""
+    groups = ("ann", "build", "counts", "model", "quality", "settings", "versions")
+    if not all(isinstance(tree[name], dict) for name in groups):
+        raise ValueError(f"one of {', '.join(groups)} is no object")
+    if tree["metric"] not in get_args(Metric) or not isinstance(tree["dim"], int):
+        raise ValueError(f"metric {tree['metric']!r}, dim {tree['dim']!r}")
+    if not segments or not isinstance(tree["model"].get("name"), str | None):
+        raise ValueError("no segments, or the model's name is no text")
 
 
 def _segment(tree: Mapping[str, Any]) -> SegmentEntry:

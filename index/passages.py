@@ -97,13 +97,14 @@ class Passages:
             source = pa.memory_map(str(path)) if mmap else pa.OSFile(str(path))
             reader = pa.ipc.open_file(source)
             batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-            names = reader.schema.names
+            for batch in batches:
+                batch.validate()
         except (OSError, ValueError, pa.ArrowException) as error:
             raise IndexCorruptError(
                 f"{path} is no readable Arrow file ({error}): rebuild"
             ) from error
-        if names[: len(SCHEMA)] != SCHEMA.names:
-            raise IndexCorruptError(f"{path} has columns {names}: rebuild the index")
+        if reader.schema.remove_metadata() != SCHEMA:
+            raise IndexCorruptError(f"{path} has the columns {reader.schema}: rebuild the index")
         if any(batch.num_rows != BATCH_ROWS for batch in batches[:-1]):
             raise IndexCorruptError(f"{path} has batches of uneven size: rebuild the index")
         return cls(batches)

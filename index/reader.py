@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -47,8 +47,8 @@ class Index:
         """The index at `path`, without reading more than headers when mapped.
 
         Args:
-            verify: `fast` compares sizes, row counts and the hashes of the small files that say
-                how to read the others; `full` reads every byte; `off` trusts the files' content.
+            verify: `fast` compares sizes, row counts and the hashes of files of up to 16 MiB;
+                `full` reads every byte; `off` hashes only what says how to read the rest.
             generation: An older one that is still there, instead of the current.
 
         Raises:
@@ -56,13 +56,17 @@ class Index:
             IndexStateError: Nothing is published, or a newer ragkit wrote it.
             IndexCorruptError: A file is missing or damaged.
         """
-        layout = Layout(Path(path))
+        if verify not in get_args(Verify):
+            raise ConfigError(
+                f"verify must be one of {', '.join(get_args(Verify))}, got {verify!r}"
+            )
+        layout = Layout(Path(path).absolute())
         if verify == "full":
             raise_faults(verify_index(layout.root, generation=generation))
         manifest = read_current(layout, generation=generation)
         metric = cast(Metric, manifest.metric)
         segments = tuple(
-            open_segment(layout.root, entry, metric=metric, mmap=mmap)
+            open_segment(layout.root, entry, metric=metric, mmap=mmap, hash_small=verify != "off")
             for entry in manifest.segments
         )
         return cls(layout.root, manifest, segments)
@@ -190,6 +194,8 @@ class Index:
         threads: int | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if segment.vectors is not None and (segment.ann is None or exact):
+            if params:
+                raise ConfigError(f"an exact search has no parameters, got {dict(params)}")
             scores, rows = search_exact(
                 segment.vectors, queries, k=k, metric=self.metric, threads=threads
             )

@@ -22,6 +22,8 @@ from ragkit.index.vectors import VectorDtype, Vectors, encode
 from ragkit.types import Metric
 
 HASH_ROWS = 4096
+SMALL_BYTES = 16 << 20
+REQUIRED_FILES = frozenset({"keys.arrow", "passages.arrow", "segment.json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +113,33 @@ def entry_of(folder: Path, segment_id: str, *, rows: int, base: int) -> SegmentE
     return SegmentEntry(segment_id, rows, base, files)
 
 
-def open_segment(root: Path, entry: SegmentEntry, *, metric: Metric, mmap: bool = True) -> Segment:
-    """The segment of index `root`, after its sizes, small files and row counts were checked.
+def open_segment(
+    root: Path,
+    entry: SegmentEntry,
+    *,
+    metric: Metric,
+    mmap: bool = True,
+    hash_small: bool = True,
+) -> Segment:
+    """The segment of index `root`, after its sizes and row counts were checked.
+
+    Args:
+        hash_small: Compare the hashes of files that are read in a millisecond.
 
     Raises:
         IndexCorruptError: A file is missing, has another size, or disagrees on the rows.
     """
+    folder = root / "seg" / entry.id
+    names = _names(root, entry)
     for file in entry.files:
         check_file(root, file)
-    folder = root / "seg" / entry.id
-    names = {Path(file.path).name for file in entry.files}
+        if hash_small and file.bytes <= SMALL_BYTES and hash_file(root / file.path) != file.xxh3:
+            raise IndexCorruptError(f"{file.path} is damaged: restore it from a copy, or rebuild")
     facts = _read_facts(root, entry)
+    if facts["dtype"] is not None and f"vectors.{facts['dtype']}" not in names:
+        raise IndexCorruptError(
+            f"{folder}: the manifest names no vectors.{facts['dtype']}: rebuild"
+        )
     passages = Passages.open(folder / "passages.arrow", mmap=mmap)
     keys = Keys.open(folder / "keys.arrow", mmap=mmap)
     vectors = _open_vectors(folder, facts, mmap=mmap)
@@ -146,6 +164,26 @@ def open_segment(root: Path, entry: SegmentEntry, *, metric: Metric, mmap: bool 
             "copy, or rebuild with --overwrite"
         )
     return Segment(entry.rows, entry.base, passages, keys, vectors, ann)
+
+
+def _names(root: Path, entry: SegmentEntry) -> set[str]:
+    """The names of a segment's files, after a check that all lie in its own folder.
+
+    Raises:
+        IndexCorruptError: One lies elsewhere, one is missing, or the folder is a link.
+    """
+    folder = root / "seg" / entry.id
+    names = {Path(file.path).name for file in entry.files}
+    elsewhere = [
+        file.path for file in entry.files if Path(file.path).parent != Path("seg", entry.id)
+    ]
+    missing = sorted(REQUIRED_FILES - names)
+    if elsewhere or missing or folder.resolve() != root.resolve() / "seg" / entry.id:
+        raise IndexCorruptError(
+            f"{folder}: the manifest must name {', '.join(sorted(REQUIRED_FILES))} in this folder, "
+            f"which is no link; missing {missing}, elsewhere {elsewhere}: do not open this index"
+        )
+    return names
 
 
 def check_file(root: Path, entry: FileEntry) -> None:

@@ -12,6 +12,8 @@ from ragkit.index.decode import decode
 
 VectorDtype = Literal["f32", "f16", "i8"]
 
+VALUE_BYTES: dict[VectorDtype, int] = {"f32": 4, "f16": 2, "i8": 1}
+
 KEPT_VALUES = 1 << 24
 """Up to 64 MiB of fp32: decoding them for every query would take longer than comparing them."""
 

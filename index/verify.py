@@ -75,7 +75,7 @@ def _open_all(root: Path, manifest: Manifest) -> list[Fault]:
     """The files are as written; do they also fit together?"""
     for entry in manifest.segments:
         try:
-            open_segment(root, entry, metric=cast(Metric, manifest.metric))
+            open_segment(root, entry, metric=cast(Metric, manifest.metric), hash_small=False)
         except IndexStateError as error:
             return [Fault(f"seg/{entry.id}", str(error))]
     return []

@@ -76,7 +76,12 @@ def _unfinished(layout: Layout) -> Path | None:
 
 
 def _require_same(folder: Path, settings: Mapping[str, Any]) -> None:
-    before = json.loads((folder / "settings.json").read_bytes())
+    try:
+        before = json.loads((folder / "settings.json").read_bytes())
+    except ValueError as error:
+        raise IndexStateError(
+            f"{folder / 'settings.json'} is damaged: pass --restart to throw that build away"
+        ) from error
     changed = differences(before, json.loads(json.dumps(settings)))
     if changed:
         raise IndexStateError(

@@ -72,7 +72,8 @@ def resolve(schema: type[T], flags: Mapping[str, object], *, file: str | None) -
             continue
         group = tree
         for key in leaf.path[:-1]:
-            group = group.setdefault(key, {})
+            group[key] = group.get(key) or {}
+            group = group[key]
         group[leaf.name] = str(value).split(",") if leaf.takes_several else value
     return fit_config(schema, tree, origin=file or "the command line")
 

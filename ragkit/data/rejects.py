@@ -82,6 +82,12 @@ class Rejects:
         if self._file:
             self._file.close()
 
+    def discard(self) -> None:
+        """Finish, and remove the file: nothing came of what was read."""
+        self.close()
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
     def _note(self, source: str, reason: str, code: str, action: Action) -> None:
         self.counts[code] += 1
         if self.path is None:

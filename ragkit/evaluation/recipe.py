@@ -7,7 +7,7 @@ from typing import Literal
 from ragkit.config import config
 from ragkit.evaluation.judgements import read_qrels, read_queries
 from ragkit.evaluation.retrieval import RetrievalReport, evaluate_index
-from ragkit.retrieval.build import run_build
+from ragkit.retrieval.build import load_build_encoder, run_build
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.retriever import Retriever
 
@@ -37,6 +37,8 @@ def run_retrieval(recipe: RetrievalRecipe) -> RetrievalReport:
     """
     data = Path(recipe.data_dir or os.environ.get("RAGKIT_DATA", "data"))
     queries, qrels = read_queries(data / recipe.queries), read_qrels(data / recipe.qrels)
-    run_build([str(data / name) for name in recipe.inputs], Path(recipe.out), recipe.build)
-    with Retriever.open(recipe.out, device=recipe.build.device) as retriever:
+    encoder = load_build_encoder(recipe.build)
+    inputs = [str(data / name) for name in recipe.inputs]
+    run_build(inputs, Path(recipe.out), recipe.build, encoder=encoder)
+    with Retriever.open(recipe.out, encoder=encoder) as retriever:
         return evaluate_index(retriever, queries, qrels)

@@ -49,6 +49,21 @@ def require_factory(options: BuildOptions, *, dim: int) -> None:
         validate_factory(options.ann, dim, options.chosen_metric)
 
 
+def require_kept_vectors(options: BuildOptions, *, num_rows: int, dim: int) -> None:
+    """Refuse to keep codes alone of vectors that are best searched exactly.
+
+    Raises:
+        ConfigError: They are, and `auto` chooses.
+    """
+    if options.keep_vectors != "none" or options.ann != "auto":
+        return
+    if choose(num_rows, dim, options=options).factory == EXACT:
+        raise ConfigError(
+            f"{num_rows} vectors are best searched exactly, which needs them: use "
+            "--keep-vectors f16, or name an index type with --ann"
+        )
+
+
 def choose(num_rows: int, dim: int, *, options: BuildOptions) -> AnnChoice:
     """The index type for so many vectors, and what it will cost."""
     memory = parse_size(options.memory) if options.memory else MEMORY_SHARE * available_bytes()
@@ -125,11 +140,6 @@ def _factories(vectors: Vectors, options: BuildOptions) -> tuple[list[str], str]
     factories = [choice.factory, *(other.factory for other in choice.runners_up)]
     if options.keep_vectors == "none":
         factories = [factory for factory in factories if factory != EXACT]
-        if not factories:
-            raise ConfigError(
-                f"{len(vectors)} vectors are best searched exactly, which needs them: use "
-                "--keep-vectors f16, or name an index type with --ann"
-            )
     return factories, choice.reason
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from ragkit.config import fit_config
 from ragkit.data import Rejects, read_documents, sources
 from ragkit.encoders import load_encoder
 from ragkit.encoders.base import Encoder
@@ -20,9 +21,16 @@ from ragkit.index.lock import writer_lock
 from ragkit.index.manifest import Manifest, read_current
 from ragkit.index.segment import SegmentFolder, content_hash
 from ragkit.index.storage import durable_file, make_folder, require_free
+from ragkit.index.vectors import VALUE_BYTES
 from ragkit.index.workspace import Workspace, clear
-from ragkit.retrieval.ann import Indexed, index_vectors, require_factory
-from ragkit.retrieval.cutting import Cutter
+from ragkit.retrieval.ann import (
+    Indexed,
+    index_vectors,
+    require_factory,
+    require_kept_vectors,
+)
+from ragkit.retrieval.canary import require_made_by
+from ragkit.retrieval.cutting import format_passage, make_cutter
 from ragkit.retrieval.embed import (
     EmbeddedPart,
     EncoderSource,
@@ -36,7 +44,8 @@ from ragkit.retrieval.embed import (
 )
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.prepare import Part, Uniqueness, prepare_parts
-from ragkit.retrieval.publication import Built, publish_build, sweep_segments
+from ragkit.retrieval.publication import Built, publish_build, settle
+from ragkit.retrieval.quality import read_query_texts
 from ragkit.retrieval.report import BuildReport
 from ragkit.retrieval.settings import (
     content_settings,
@@ -45,8 +54,8 @@ from ragkit.retrieval.settings import (
     require_same_input,
 )
 
-# Vectors lie on the disk twice, in parts and in the segment, at up to four bytes a value.
-BYTES_PER_VALUE = 8
+# Ready vectors that are compared with those of the encoder that is named for them.
+COMPARED = 4
 
 
 def build_index(
@@ -76,7 +85,8 @@ def build_index(
     if isinstance(encoder, str):
         options["encoder"], encoder = encoder, None
     named = [str(one) for one in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    return run_build(named, Path(out), BuildOptions(**options), encoder=encoder)
+    chosen = fit_config(BuildOptions, options, origin="build_index")
+    return run_build(named, Path(out), chosen, encoder=encoder)
 
 
 def run_build(
@@ -138,24 +148,28 @@ class _Build:
             encoder = encoder or load_build_encoder(options)
         dim = _dim(encoder, matrix)
         require_factory(options, dim=dim)
+        if options.eval_queries is not None:
+            read_query_texts(options.eval_queries)
         settings = content_settings(options, encoder, dim=dim)
         request = index_request(options)
         if current is not None:
             require_same_index(layout.root, current, settings, request)
         if options.restart:
             clear(layout)
+        settle(layout)
         workspace = Workspace.open(layout, settings, resume=options.resume)
-        sweep_segments(layout)
         with Rejects(layout.rejects / f"{workspace.id}.jsonl") as rejects:
             with self._stage("read"):
                 parts = self._prepare(encoder, workspace, rejects, dim=dim)
+                read = list(sources(self.inputs, options=options.read))
             input_hash = xxhash.xxh3_128_hexdigest("".join(part.key for part in parts).encode())
             if current is not None:
                 require_same_input(layout.root, current, input_hash)
                 clear(layout)
+                rejects.discard()
                 return BuildReport(layout.root, current, None, unchanged=True)
             with self._stage("embed"):
-                source = _source(encoder, matrix, parts)
+                source = _source(encoder, matrix, parts, template=options.template)
                 embedded = self._embed(parts, source, workspace, rejects, dim=dim)
         indexed, hashed = self._index(embedded, workspace, encoder, dim=dim)
         built = Built(
@@ -167,7 +181,7 @@ class _Build:
             request=request,
             input_hash=input_hash,
             content_hash=hashed,
-            sources=list(sources(self.inputs, options=options.read)),
+            sources=read,
             counts=self.counts,
             seconds=self.seconds,
         )
@@ -189,7 +203,7 @@ class _Build:
         documents = read_documents(self.inputs, options=options.read, rejects=rejects)
         parts, num_documents = prepare_parts(
             unique.keep(documents),
-            cutter=Cutter(encoder, options.template, options.chunk, options.on_long),
+            cutter=make_cutter(encoder, options),
             folder=workspace.parts,
             part_rows=options.part_rows,
         )
@@ -208,8 +222,10 @@ class _Build:
             "tokens": sum(part.num_tokens for part in parts),
             "truncated": sum(part.num_truncated for part in parts),
         }
+        require_kept_vectors(options, num_rows=rows, dim=dim)
+        per_value = sum(VALUE_BYTES[dtype] for dtype in (options.part_dtype, options.stored_dtype))
         text_bytes = sum(part.path.stat().st_size for part in parts)
-        require_free(self.layout.root, rows * dim * BYTES_PER_VALUE + text_bytes)
+        require_free(self.layout.root, rows * dim * per_value + text_bytes)
         return parts
 
     def _last_ordinals(self) -> dict[str, int]:
@@ -294,10 +310,19 @@ def _dim(encoder: Encoder | None, matrix: NDArray[np.float32] | None) -> int:
 
 
 def _source(
-    encoder: Encoder | None, matrix: NDArray[np.float32] | None, parts: Sequence[Part]
+    encoder: Encoder | None,
+    matrix: NDArray[np.float32] | None,
+    parts: Sequence[Part],
+    *,
+    template: str,
 ) -> VectorSource:
     if matrix is not None:
-        return MatrixSource(matrix, num_passages=sum(part.rows for part in parts))
+        source = MatrixSource(matrix, num_passages=sum(part.rows for part in parts))
+        if encoder is not None:
+            rows = parts[0].passages().slice(0, COMPARED).to_pylist()
+            texts = [format_passage(template, title=r["title"], text=r["text"]) for r in rows]
+            require_made_by(encoder, texts, np.asarray(matrix[: len(texts)], np.float32))
+        return source
     if encoder is None:
         raise ConfigError("no encoder: pass --encoder, or --embeddings with ready vectors")
     return EncoderSource(encoder)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ragkit.data import chunk_document, default_chunker, parse_chunker, split_long
 from ragkit.encoders.base import Encoder
 from ragkit.errors import DataError
+from ragkit.retrieval.options import BuildOptions
 from ragkit.types import Document, Passage
 
 Row = tuple[Passage, NDArray[np.int32]]
@@ -116,6 +117,13 @@ class Cutter:
             for chunk, piece in enumerate(pieces)
         ]
         return self._tokenize(encoder, numbered)
+
+
+def make_cutter(encoder: Encoder | None, options: BuildOptions) -> Cutter:
+    """The cutter that the options describe; ready vectors belong to whole records."""
+    if options.embeddings is not None:
+        return Cutter(encoder, options.template, "none", "truncate")
+    return Cutter(encoder, options.template, options.chunk, options.on_long)
 
 
 def _split(passage: Passage, counter: PassageCounter, limit: int) -> list[Passage]:

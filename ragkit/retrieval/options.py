@@ -3,7 +3,7 @@
 from typing import Literal
 
 from ragkit.config import config
-from ragkit.data import ReadOptions, parse_chunker
+from ragkit.data import ReadOptions, Rejects, parse_chunker
 from ragkit.errors import ConfigError
 from ragkit.index.threads import resolve_threads
 from ragkit.index.vectors import VectorDtype
@@ -113,6 +113,7 @@ class BuildOptions:
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         resolve_threads(self.threads)
+        Rejects().check(0, self.max_rejects)
         parse_duration(self.latency)
         parse_duration(self.max_build_time)
         if self.memory is not None:

@@ -13,9 +13,14 @@ from ragkit.encoders.base import Encoder
 from ragkit.errors import DataError
 from ragkit.index.choose import AnnChoice
 from ragkit.index.storage import free_bytes
-from ragkit.retrieval.ann import BYTES_PER_VALUE, choose
+from ragkit.retrieval.ann import (
+    BYTES_PER_VALUE,
+    choose,
+    require_factory,
+    require_kept_vectors,
+)
 from ragkit.retrieval.build import load_build_encoder
-from ragkit.retrieval.cutting import Cutter, Row, format_passage
+from ragkit.retrieval.cutting import Row, format_passage, make_cutter
 from ragkit.retrieval.embed import read_matrix
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.units import format_size
@@ -91,10 +96,11 @@ def plan_build(inputs: Sequence[str], out: Path, options: BuildOptions) -> Build
         sample, count, text_bytes = _sample(documents, rng=np.random.default_rng(options.seed))
     if not count:
         raise DataError(f"no documents in {', '.join(inputs)}: check the path and --format")
-    cutter = Cutter(encoder, options.template, options.chunk, options.on_long)
-    rows = list(cutter.cut(sample))
+    rows = list(make_cutter(encoder, options).cut(sample))
     passages = max(1, round(len(rows) * count / len(sample)))
     tokens = round(sum(len(ids) for _, ids in rows) * count / len(sample))
+    require_factory(options, dim=dim)
+    require_kept_vectors(options, num_rows=passages, dim=dim)
     choice = choose(passages, dim, options=options)
     if options.ann != "auto":
         known = (choice, *choice.runners_up)

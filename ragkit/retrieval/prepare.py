@@ -32,7 +32,7 @@ class Part:
 
     Args:
         path: Arrow file with the passages and their tokens.
-        key: Hash of that file: equal for equal passages.
+        key: Hash of passages and tokens: equal for equal ones.
     """
 
     path: Path
@@ -180,7 +180,9 @@ def _write_part(path: Path, rows: list[Row]) -> Part:
         with pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
     num_truncated = sum(passage.truncated for passage, _ in rows)
-    return Part(path, len(rows), sum(len(ids) for _, ids in rows), num_truncated, file.xxh3)
+    # The same passages have the same key, from whatever file they were read.
+    key = xxhash.xxh3_128_hexdigest(memoryview(batch.drop_columns(["source"]).serialize()))
+    return Part(path, len(rows), sum(len(ids) for _, ids in rows), num_truncated, key)
 
 
 def _ragged(rows: list[Row]) -> pa.Array:

@@ -4,16 +4,25 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from ragkit.encoders.base import Encoder
 from ragkit.errors import IndexStateError
-from ragkit.index.layout import Layout, new_segment_id
-from ragkit.index.manifest import FileEntry, Manifest, publish, read_current
+from ragkit.index.layout import Layout, is_segment_id, new_segment_id
+from ragkit.index.manifest import (
+    FileEntry,
+    Manifest,
+    generations,
+    publish,
+    read_current,
+    read_manifest,
+    read_pointer,
+)
 from ragkit.index.segment import entry_of
 from ragkit.index.storage import make_folder, rename_folder
-from ragkit.index.workspace import Workspace
+from ragkit.index.workspace import Workspace, clear
 from ragkit.retrieval.ann import Indexed
 from ragkit.retrieval.canary import write_canary
 from ragkit.retrieval.environment import versions
@@ -70,38 +79,52 @@ def publish_build(
         ann=built.indexed.ann,
         quality=built.indexed.quality,
         canary=canary,
-        build={"request": built.request, "seconds": built.seconds},
+        build={
+            "request": built.request,
+            "seconds": built.seconds,
+            "workspace": workspace.id,
+        },
     )
     publish(layout, manifest)
     return manifest
 
 
-def sweep_segments(layout: Layout) -> None:
-    """Remove segments that a killed build had moved in place but not yet published.
+def settle(layout: Layout) -> None:
+    """Undo, or complete, what a build that was killed while it published left half done.
 
-    Does nothing while a manifest is missing or damaged: its segments are not known.
+    Does nothing while a manifest is missing or damaged: what it names is not known.
     """
-    numbers = [int(path.stem) for path in layout.generations.glob("*.json")]
     try:
-        published = [read_current(layout, generation=number) for number in numbers]
-        if layout.is_index():
-            published.append(read_current(layout))
+        current = read_current(layout).generation if layout.is_index() else None
+        published = {number: read_manifest(layout, number) for number in generations(layout)}
     except IndexStateError:
         return
-    named = {entry.id for manifest in published for entry in manifest.segments}
+    for number, manifest in list(published.items()):
+        if not (layout.builds / str(manifest.build.get("workspace"))).is_dir():
+            continue
+        if number == current:  # all was done but the tidying
+            clear(layout)
+        else:
+            layout.manifest(number).unlink()
+            del published[number]
+    named = {entry.id for manifest in published.values() for entry in manifest.segments}
     for folder in layout.segments.glob("*"):
-        if folder.name not in named:
+        if folder.name not in named and is_segment_id(folder.name):
             shutil.rmtree(folder)
 
 
 def _lineage(layout: Layout) -> tuple[Manifest | None, int]:
-    """The current generation, `None` if there is none or it is damaged, and the next number."""
-    numbers = [int(path.stem) for path in layout.generations.glob("*.json")]
-    following = max(numbers, default=0) + 1
-    try:
-        return (read_current(layout) if layout.is_index() else None), following
-    except IndexStateError:
-        return None, following
+    """The current generation, `None` if there is none or it is damaged, and the next number.
+
+    No number comes twice, not even that of a generation whose manifest was lost.
+    """
+    numbers = generations(layout)
+    current = None
+    if layout.is_index():
+        with suppress(IndexStateError):
+            numbers.append(read_pointer(layout)[0])
+            current = read_current(layout)
+    return current, max(numbers, default=0) + 1
 
 
 def _write_canary(layout: Layout, generation: int, encoder: Encoder) -> FileEntry:

@@ -61,7 +61,7 @@ def check_queries(
     if file is not None:
         if encoder is None:
             raise ConfigError("queries in a file need an encoder: pass --encoder")
-        return CheckQueries(_encode(encoder, _read_texts(file), metric), None, "file")
+        return CheckQueries(_encode(encoder, read_query_texts(file), metric), None, "file")
     rows = np.sort(rng.choice(len(passages), size=min(count, len(passages)), replace=False))
     if encoder is None:
         return CheckQueries(_around(vectors, rows, metric, rng), None, "around vectors")
@@ -117,7 +117,7 @@ def _random_sentence(text: str, rng: np.random.Generator) -> str:
     return sentences[int(rng.integers(len(sentences)))][:MAX_CHARACTERS]
 
 
-def _read_texts(file: str) -> list[str]:
+def read_query_texts(file: str) -> list[str]:
     """The queries of a BEIR queries.jsonl, or of a text file with one a line."""
     if file.endswith((".jsonl", ".jsonl.gz")):
         with Rejects() as rejects:

@@ -31,6 +31,17 @@ def checked_texts(texts: Sequence[object]) -> list[str]:
     return [_checked(text) for text in texts]
 
 
+def checked_ids(ids: Sequence[object]) -> list[str]:
+    """The ids, if they may be looked up.
+
+    Raises:
+        ConfigError: One is no text, or the ids are one text.
+    """
+    if isinstance(ids, str) or not all(isinstance(name, str) for name in ids):
+        raise ConfigError(f"ids must be a list of texts, got {ids!r}")
+    return [str(name) for name in ids]
+
+
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of `[rows, dim]` scaled to length 1; a row of zeros stays as it is."""
     if len(vectors) == 1 and abs(float(np.vdot(vectors, vectors)) - 1) < UNIT_ATOL:

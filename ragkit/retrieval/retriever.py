@@ -17,11 +17,12 @@ from ragkit.encoders.base import Encoder
 from ragkit.errors import ConfigError, IndexStateError
 from ragkit.index.layout import Layout
 from ragkit.index.manifest import Manifest, read_current
+from ragkit.index.passages import SCHEMA
 from ragkit.index.reader import Index, Verify
 from ragkit.retrieval.canary import require_same_model
 from ragkit.retrieval.hits import Columns, Hit, Hits
 from ragkit.retrieval.quality import check_index
-from ragkit.retrieval.queries import check_k, checked_texts, unit_vectors
+from ragkit.retrieval.queries import check_k, checked_ids, checked_texts, unit_vectors
 from ragkit.retrieval.ties import Ranked, search_in_order
 from ragkit.types import Metric, Passage, Role
 
@@ -34,6 +35,7 @@ class _Options(NamedTuple):
     encoder: "Encoder | str | None"
     with_encoder: bool
     device: str
+    dtype: str
     trust_remote_code: bool
     mmap: bool
     verify: Verify
@@ -58,6 +60,7 @@ class Retriever:
         encoder: Encoder | str | None = None,
         with_encoder: bool = True,
         device: str = "auto",
+        dtype: str = "auto",
         trust_remote_code: bool = False,
         mmap: bool = True,
         verify: Verify = "fast",
@@ -68,6 +71,7 @@ class Retriever:
 
         Args:
             encoder: Embeds queries; `None` loads the model that the index names.
+            dtype: Of the encoder; `auto` is fp32 if the passages were embedded in fp32.
             trust_remote_code: Run the Python code that comes with the model; never taken from the
                 index.
             with_encoder: `False` opens in milliseconds, without a model, for queries by vector.
@@ -82,7 +86,15 @@ class Retriever:
             ModelMismatchError: The encoder is not the one that embedded the passages.
         """
         options = _Options(
-            encoder, with_encoder, device, trust_remote_code, mmap, verify, generation, threads
+            encoder=encoder,
+            with_encoder=with_encoder,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            mmap=mmap,
+            verify=verify,
+            generation=generation,
+            threads=threads,
         )
         index = Index.open(path, mmap=mmap, verify=verify, generation=generation)
         loaded = _load_encoder(index.manifest, options) if with_encoder else None
@@ -161,7 +173,7 @@ class Retriever:
 
     def get(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passage of each id, `None` where there is none."""
-        rows = self._index.rows(ids)
+        rows = self._index.rows(checked_ids(ids))
         found = iter(self._index.passages(rows[rows >= 0]))
         return [next(found) if row >= 0 else None for row in rows]
 
@@ -171,14 +183,21 @@ class Retriever:
         Raises:
             ConfigError: An id is not in the index.
         """
-        rows = self._index.rows(ids)
+        rows = self._index.rows(checked_ids(ids))
         if (rows < 0).any():
             unknown = [name for name, row in zip(ids, rows, strict=True) if row < 0]
             raise ConfigError(f"no passage has the id {unknown[0]!r}: ids look like `doc#0`")
         return self._index.vectors(rows)
 
     def iter_passages(self, columns: Sequence[str] = ("id", "text")) -> Iterator[pa.RecordBatch]:
-        """All passages in row order, as Arrow record batches with these columns."""
+        """All passages in row order, as Arrow record batches with these columns.
+
+        Raises:
+            ConfigError: There is no such column.
+        """
+        unknown = set(columns) - set(SCHEMA.names)
+        if unknown:
+            raise ConfigError(f"no column {sorted(unknown)}: there are {', '.join(SCHEMA.names)}")
         return self._index.scan(columns)
 
     def info(self) -> Manifest:
@@ -194,13 +213,12 @@ class Retriever:
 
         Searches under way finish on the generation they began with.
         """
-        current = read_current(Layout(self._index.path))
-        if current.generation == self._index.manifest.generation:
+        if read_current(Layout(self._index.path)) == self._index.manifest:
             return False
         index = Index.open(self._index.path, mmap=self._options.mmap, verify="fast")
         if self._encoder is not None:
             require_same_model(index.path, index.manifest, self._encoder)
-        self._index = index
+        self._index, self._options = index, self._options._replace(generation=None)
         return True
 
     def close(self) -> None:
@@ -225,6 +243,8 @@ class Retriever:
         self, queries: Sequence[str] | NDArray[np.floating]
     ) -> tuple[Sequence[str | None], NDArray[np.float32]]:
         if isinstance(queries, np.ndarray):
+            if queries.dtype.kind not in "fiu":
+                raise ConfigError(f"query vectors must be numbers, got {queries.dtype}: use a list")
             vectors = np.asarray(queries, np.float32)
             if self._index.metric == "cosine" and vectors.ndim == 2:
                 vectors = unit_vectors(vectors)
@@ -267,6 +287,7 @@ def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
     return load_encoder(
         name,
         device=options.device,
+        dtype="fp32" if options.dtype == "auto" and model.get("dtype") == "fp32" else options.dtype,
         max_length=model.get("max_seq_length"),
         query_prefix=model.get("query_prefix"),
         passage_prefix=model.get("passage_prefix"),

@@ -224,7 +224,7 @@ def test_a_row_without_a_usable_vector_is_left_out(corpus, tmp_path):
     vectors[0, 3] = np.nan
     file = save(tmp_path / "v.npy", vectors)
 
-    flags = ("--embeddings", file, "--max-rejects", "50%", "--json")
+    flags = ("--encoder", "", "--embeddings", file, "--max-rejects", "50%", "--json")
     result = build(corpus, "-o", tmp_path / "i", *flags)
 
     assert json.loads(result.stdout)["counts"]["bad_vector"] == 1

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from ragkit.encoders import load_encoder
-from ragkit.errors import ConfigError, DataError, IndexStateError, ShapeError, StorageError
+from ragkit.errors import (
+    ConfigError,
+    DataError,
+    IndexStateError,
+    ModelMismatchError,
+    ShapeError,
+    StorageError,
+)
 from ragkit.index.reader import Index
 from ragkit.index.verify import verify_index
 from ragkit.retrieval.build import build_index
@@ -336,3 +343,113 @@ def test_options_that_make_no_sense_are_refused_before_any_work(corpus, tmp_path
         with pytest.raises(ConfigError, match=hint):
             build_index(corpus, tmp_path / "i", encoder="hash:16", **options)
     assert not (tmp_path / "i").exists()
+
+
+@pytest.mark.parametrize("name", ["build", "seg", "CURRENT", "LOCK"])
+def test_a_folder_that_only_looks_like_an_index_is_left_alone(corpus, tmp_path, name):
+    precious = tmp_path / "p" / name
+    if name.isupper():
+        precious.parent.mkdir()
+        precious.write_text("MANIFEST-000001\n")
+    else:
+        (precious / "lib").mkdir(parents=True)
+
+    with pytest.raises(ConfigError, match=r"no file RAGKIT\); nothing was touched"):
+        build_index(corpus, tmp_path / "p", encoder="hash:16", overwrite=True)
+
+    assert [path.name for path in precious.parent.iterdir()] == [name]
+    assert precious.exists()
+
+
+def test_ready_vectors_follow_their_passages_when_the_input_order_changed(tmp_path):
+    rows = [{"id": f"{name}{i}", "text": f"{name} {i}"} for name in "pq" for i in range(4)]
+    files = [
+        write_jsonl(tmp_path / f"{n}.jsonl", [r for r in rows if r["id"][0] == n]) for n in "pq"
+    ]
+    matrix = np.random.default_rng(0).standard_normal((8, 5)).astype(np.float32)
+    np.save(tmp_path / "v.npy", matrix)
+    options = {
+        "encoder": "",
+        "embeddings": str(tmp_path / "v.npy"),
+        "part_rows": 4,
+        "metric": "ip",
+        "keep_vectors": "none",
+    }
+    with pytest.raises(ConfigError, match="best searched exactly"):
+        build_index(files, tmp_path / "i", **options)
+    options["keep_vectors"] = "f32"
+    build_index(files, tmp_path / "i", **options)
+
+    build_index(files[::-1], tmp_path / "i", **options, overwrite=True)
+
+    with Retriever.open(tmp_path / "i") as retriever:
+        np.testing.assert_array_equal(retriever.vectors(["q0", "p0"]), matrix[[0, 4]])
+
+
+def test_ready_vectors_of_another_model_are_refused(corpus, tmp_path):
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).standard_normal((37, 16), np.float32))
+
+    with pytest.raises(ModelMismatchError, match="not of the encoder 'hash:16'"):
+        build_index(corpus, tmp_path / "i", encoder="hash:16", embeddings=str(tmp_path / "v.npy"))
+
+
+def test_a_document_called_like_a_piece_of_another_is_refused(tmp_path):
+    rows = [{"id": "a", "text": "one two three four"}, {"id": "a#0", "text": "five"}]
+
+    with pytest.raises(DataError, match="two passages would have the id 'a#0'"):
+        build_index(
+            write_jsonl(tmp_path / "c.jsonl", rows),
+            tmp_path / "i",
+            encoder="hash:16",
+            chunk="words:2",
+        )
+
+
+def test_a_part_without_a_usable_vector_does_no_harm(corpus, tmp_path):
+    matrix = np.random.default_rng(0).standard_normal((37, 5)).astype(np.float32)
+    matrix[7] = np.nan
+    np.save(tmp_path / "v.npy", matrix)
+
+    for keep in ("f16", "int8"):
+        report = build_index(
+            corpus,
+            tmp_path / keep,
+            encoder="",
+            embeddings=str(tmp_path / "v.npy"),
+            part_rows=1,
+            max_rejects="5%",
+            keep_vectors=keep,
+        )
+        assert report.counts["passages"] == 36
+
+
+def test_options_of_the_wrong_kind_are_named(corpus, tmp_path):
+    for options in ({"metric": "dot"}, {"on_duplicate": "keep_first"}, {"nonsense": 1}):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            build_index(corpus, tmp_path / "i", encoder="hash:16", **options)
+
+
+def test_a_build_that_was_killed_after_publishing_is_finished(corpus, tmp_path):
+    report = build_index(corpus, tmp_path / "i", encoder="hash:16")
+    workspace = tmp_path / "i" / "build" / report.manifest.build["workspace"]
+    workspace.mkdir(parents=True)
+    (workspace / "settings.json").write_text("{}")
+
+    build_index(corpus, tmp_path / "i", encoder="hash:32", overwrite=True)
+
+    assert Index.open(tmp_path / "i").manifest.generation == 2
+
+
+def test_a_manifest_that_was_not_published_is_removed(corpus, tmp_path):
+    build_index(corpus, tmp_path / "i", encoder="hash:16")
+    folder = tmp_path / "i" / "gen"
+    orphan = json.loads((folder / "000001.json").read_text()) | {"generation": 2}
+    orphan["build"]["workspace"] = "killed"
+    (folder / "000002.json").write_text(json.dumps(orphan))
+    (tmp_path / "i" / "build" / "killed").mkdir(parents=True)
+
+    report = build_index(corpus, tmp_path / "i", encoder="hash:32", overwrite=True)
+
+    assert report.manifest.generation == 2
+    assert report.manifest.dim == 32
+    assert sorted(path.name for path in folder.glob("*.json")) == ["000001.json", "000002.json"]

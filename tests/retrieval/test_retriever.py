@@ -1,4 +1,5 @@
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from ragkit.encoders import load_encoder
 from ragkit.errors import ConfigError, IndexStateError, ModelMismatchError, ShapeError
 from ragkit.retrieval.build import build_index
 from ragkit.retrieval.retriever import Retriever
+from ragkit.testing import write_tiny_encoder
 from tests.retrieval.conftest import documents, write_jsonl
 
 
@@ -236,3 +238,45 @@ def test_a_newer_generation_is_seen_after_refresh(corpus, tmp_path):
     assert len(retriever) == 41
     assert old.generation == 1
     assert old[0].text
+
+
+def test_an_index_built_in_fp32_is_asked_in_fp32(corpus, tmp_path):
+    folder = write_tiny_encoder(tmp_path / "model")
+    build_index(corpus, tmp_path / "i", encoder=str(folder), dtype="fp32")
+
+    with Retriever.open(tmp_path / "i") as retriever:
+        assert retriever._encoder.describe()["dtype"] == "fp32"
+
+
+def test_a_rebuilt_index_is_seen_even_with_the_old_number(corpus, tmp_path):
+    build_index(corpus, tmp_path / "i", encoder="hash:16")
+    retriever = Retriever.open(tmp_path / "i")
+    shutil.rmtree(tmp_path / "i")
+    build_index(write_jsonl(tmp_path / "c.jsonl", documents(41)), tmp_path / "i", encoder="hash:16")
+
+    assert retriever.refresh()
+    assert len(retriever) == 41
+
+
+def test_the_length_of_a_query_does_not_matter_for_cosine(retriever):
+    vector = retriever.embed_queries(["amber kelp"])[0]
+    expected = [hit.score for hit in retriever.search(vector, 5)]
+
+    for factor in (1e20, 1e-30):
+        scores = [hit.score for hit in retriever.search(vector * np.float32(factor), 5)]
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_parameters_of_an_exact_search_are_refused(retriever):
+    with pytest.raises(ConfigError, match="an exact search has no parameters"):
+        retriever.search("amber", params={"nprobe": 3})
+
+
+def test_ids_and_columns_are_checked(retriever):
+    with pytest.raises(ConfigError, match="ids must be a list of texts"):
+        retriever.get("doc-1")
+    with pytest.raises(ConfigError, match="no column"):
+        retriever.iter_passages(["nope"])
+    with pytest.raises(ConfigError, match="query vectors must be numbers"):
+        retriever.search_batch(np.array(["amber"]))
+    assert retriever.get(["\udcff"]) == [None]
