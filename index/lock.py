@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ragkit.errors import IndexLockedError
+from ragkit.errors import IndexLockedError, StorageError
 from ragkit.index.storage import storage_errors
 
 if sys.platform == "win32":
@@ -47,7 +47,9 @@ def writer_lock(path: Path, *, break_lock: bool = False) -> Iterator[None]:
             _take(file)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise
+                raise StorageError(
+                    f"{path} cannot be locked ({error.strerror}): build on a file system with locks"
+                ) from error
             raise _locked(_holder(file)) from error
         _refuse_other_host(_holder(file), break_lock=break_lock)
         with storage_errors(path):

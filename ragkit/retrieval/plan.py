@@ -73,12 +73,19 @@ class BuildPlan:
             ("encoding", f"about {self.encode_s:.0f} s on this device"),
             ("index type", f"{self.ann} ({self.ann_reason})"),
             ("alternatives", ", ".join(self.alternatives) or "none"),
-            ("its size", format_size(self.ann_bytes)),
-            ("its build", f"about {self.ann_build_s:.0f} s on one core"),
-            ("one query", f"about {1e3 * self.latency_s:.1f} ms on one thread"),
+            *self._ann_rows(),
             ("index on disk", format_size(self.disk_bytes)),
             ("beside it, while building", format_size(self.temporary_bytes)),
             ("free on that disk", format_size(self.free_bytes)),
+        ]
+
+    def _ann_rows(self) -> list[tuple[str, str]]:
+        if self.latency_s == 0:
+            return [("its size and speed", "not estimated for an index type that was named")]
+        return [
+            ("its size", format_size(self.ann_bytes)),
+            ("its build", f"about {self.ann_build_s:.0f} s on one core"),
+            ("one query", f"about {1e3 * self.latency_s:.1f} ms on one thread"),
         ]
 
 

@@ -252,7 +252,7 @@ class Retriever:
         texts = checked_texts(queries)
         if not texts:
             return texts, np.empty((0, self._index.dim), np.float32)
-        return texts, self.embed_queries(texts)
+        return texts, self._encode(texts, "query")
 
     def _encode(self, texts: list[str], role: Role) -> NDArray[np.float32]:
         vectors = self._require_encoder().encode(texts, role=role)
