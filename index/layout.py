@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from ragkit.errors import ConfigError, IndexCorruptError, IndexStateError
+from ragkit.index.storage import partial_of
 
 ID_LENGTH = 26
 
@@ -43,9 +44,11 @@ class Layout:
 
     def is_ours(self) -> bool:
         """Whether the folder may be written to: absent, empty, or marked as an index."""
-        if not self.root.exists():
+        if not self.root.exists() or self.marker.is_file():
             return True
-        return self.marker.is_file() or (self.root.is_dir() and not any(self.root.iterdir()))
+        # A build that is killed while it writes the mark leaves the beginning of it.
+        begun = {partial_of(self.marker).name}
+        return self.root.is_dir() and {path.name for path in self.root.iterdir()} <= begun
 
     def require_ours(self) -> None:
         """Refuse a folder that holds something else: other programs have a CURRENT or build/, too.

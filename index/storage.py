@@ -75,7 +75,7 @@ def durable_file(path: Path) -> Iterator[HashingFile]:
     Raises:
         StorageError: The disk is full, read-only or failing.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial_of(path)
     with storage_errors(path):
         try:
             with partial.open("wb") as file:
@@ -88,6 +88,11 @@ def durable_file(path: Path) -> Iterator[HashingFile]:
             sync_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file lies until it is whole."""
+    return path.with_name(f"{path.name}.partial")
 
 
 @contextmanager

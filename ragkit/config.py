@@ -12,6 +12,8 @@ from ragkit.errors import ConfigError
 
 T = TypeVar("T")
 
+_adapters: dict[type[Any], Any] = {}
+
 
 @dataclass_transform(
     frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,)
@@ -76,15 +78,24 @@ def fit_config(schema: type[T], tree: Mapping[str, Any], *, origin: str) -> T:
     Raises:
         ConfigError: A key or value does not fit; the message lists all that do not.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(schema).validate_python(tree)
+        return adapter(schema).validate_python(tree)
     except ValidationError as error:
         faults = [_describe(fault) for fault in error.errors()]
         raise ConfigError(
             "\n".join([f"{origin} does not fit {schema.__name__}:", *faults])
         ) from error
+
+
+def adapter(schema: type[Any]) -> Any:  # noqa: ANN401 - pydantic is imported when it is needed
+    """pydantic's `TypeAdapter` for a schema; made once, since that reads the schema's source."""
+    from pydantic import TypeAdapter
+
+    if schema not in _adapters:
+        _adapters[schema] = TypeAdapter(schema)
+    return _adapters[schema]
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
@@ -98,9 +109,7 @@ def _describe(fault: Mapping[str, Any]) -> str:
 
 def dump_config(instance: object) -> str:
     """`instance` as YAML that `load_config` reads back to an equal object."""
-    from pydantic import TypeAdapter
-
-    tree = TypeAdapter(type(instance)).dump_python(instance, mode="json")
+    tree = adapter(type(instance)).dump_python(instance, mode="json")
     return yaml.safe_dump(tree, sort_keys=False)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 import typer
 import yaml
 
-from ragkit.config import find_recipe, fit_config, read_tree
+from ragkit.config import adapter, find_recipe, fit_config, read_tree
 
 T = TypeVar("T")
 
@@ -113,10 +113,8 @@ def _read(file: str | None) -> dict[str, Any]:
 
 
 def _leaves(schema: type[Any], parents: tuple[str, ...] = ()) -> list[Leaf]:
-    from pydantic import TypeAdapter
-
     hints = get_type_hints(schema)
-    described = TypeAdapter(schema).json_schema()["properties"]
+    described = adapter(schema).json_schema()["properties"]
     found: list[Leaf] = []
     for field in dataclasses.fields(schema):
         hint, path = hints[field.name], (*parents, field.name)

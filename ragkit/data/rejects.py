@@ -78,9 +78,11 @@ class Rejects:
 
     def close(self) -> None:
         """Finish the file; more rows may follow."""
-        self._flush()
-        if self._file:
-            self._file.close()
+        try:
+            if self._file:
+                self._file.close()
+        except OSError as error:
+            raise self._storage_error(error) from error
 
     def discard(self) -> None:
         """Finish, and remove the file: nothing came of what was read."""

@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_from_the_start_is_refused_and_used_once_it_has_grow
         assert "Traceback" not in result.stderr
         assert not (disk.path / "i" / "CURRENT").exists()
         said.append(result.stderr)
-    assert any("LOCK: no space left" in line for line in said)
+    assert any("RAGKIT: no space left" in line for line in said)
     assert any("000000.arrow: no space left" in line for line in said)
 
     disk.resize(ROOMY)
