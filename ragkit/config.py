@@ -90,7 +90,7 @@ def fit_config(schema: type[T], tree: Mapping[str, Any], *, origin: str) -> T:
 
 
 def adapter(schema: type[Any]) -> Any:  # noqa: ANN401 - pydantic is imported when it is needed
-    """pydantic's `TypeAdapter` for a schema; made once, since that reads the schema's source."""
+    """Pydantic's `TypeAdapter` for a schema; made once, since that reads the schema's source."""
     from pydantic import TypeAdapter
 
     if schema not in _adapters:
