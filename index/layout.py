@@ -13,8 +13,6 @@ MARKER = "RAGKIT"
 MARKER_TEXT = "This folder is an index of ragkit: change it with the command ragkit only.\n"
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_UNPUBLISHED = frozenset({"CURRENT.partial", "LOCK", "build", "gen", "rejects", "seg"})
-"""What may lie in an index before its first generation is published."""
 
 
 class Layout:

@@ -42,15 +42,13 @@ class Workspace:
             IndexStateError: The unfinished build has other settings (the message lists them), or
                 there is none and one is required.
         """
-        unfinished = _unfinished(layout)
-        if resume == "never":
-            clear(layout)
-            unfinished = None
+        unfinished = None if resume == "never" else _unfinished(layout)
         if unfinished is None and resume == "require":
             raise IndexStateError(f"{layout.root} has no unfinished build: drop --resume require")
         if unfinished is not None:
             _require_same(unfinished, settings)
             return cls(unfinished)
+        clear(layout)
         workspace = cls(layout.builds / new_segment_id())
         make_folder(workspace.parts)
         with durable_file(workspace.folder / "settings.json") as file:
@@ -70,8 +68,8 @@ def clear(layout: Layout) -> None:
 
 
 def _unfinished(layout: Layout) -> Path | None:
-    """The build folder whose settings were written; one killed before that holds nothing."""
-    found = sorted(layout.builds.glob("*/settings.json"))
+    """The build folder with something worth keeping; one killed earlier holds nothing."""
+    found = sorted(layout.builds.glob("*/journal.jsonl"))
     return found[-1].parent if found else None
 
 

@@ -58,10 +58,14 @@ def require_kept_vectors(options: BuildOptions, *, num_rows: int, dim: int) -> N
     if options.keep_vectors != "none" or options.ann != "auto":
         return
     if choose(num_rows, dim, options=options).factory == EXACT:
-        raise ConfigError(
-            f"{num_rows} vectors are best searched exactly, which needs them: use "
-            "--keep-vectors f16, or name an index type with --ann"
-        )
+        raise _needs_vectors(num_rows)
+
+
+def _needs_vectors(num_rows: int) -> ConfigError:
+    return ConfigError(
+        f"{num_rows} vectors are best searched exactly, which needs them: use "
+        "--keep-vectors f16, or name an index type with --ann"
+    )
 
 
 def choose(num_rows: int, dim: int, *, options: BuildOptions) -> AnnChoice:
@@ -140,6 +144,8 @@ def _factories(vectors: Vectors, options: BuildOptions) -> tuple[list[str], str]
     factories = [choice.factory, *(other.factory for other in choice.runners_up)]
     if options.keep_vectors == "none":
         factories = [factory for factory in factories if factory != EXACT]
+    if not factories:
+        raise _needs_vectors(len(vectors))
     return factories, choice.reason
 
 

@@ -13,8 +13,8 @@ from ragkit.encoders.base import Encoder
 from ragkit.errors import DataError
 from ragkit.index.choose import AnnChoice
 from ragkit.index.storage import free_bytes
+from ragkit.index.vectors import VALUE_BYTES
 from ragkit.retrieval.ann import (
-    BYTES_PER_VALUE,
     choose,
     require_factory,
     require_kept_vectors,
@@ -23,6 +23,7 @@ from ragkit.retrieval.build import load_build_encoder
 from ragkit.retrieval.cutting import Row, format_passage, make_cutter
 from ragkit.retrieval.embed import read_matrix
 from ragkit.retrieval.options import BuildOptions
+from ragkit.retrieval.stages import common_dim, require_encoder
 from ragkit.retrieval.units import format_size
 from ragkit.types import Document
 
@@ -38,7 +39,7 @@ class BuildPlan:
     """Estimates for a build.
 
     Args:
-        encode_s: Wall time of the encoder on this device; 0 without one.
+        encode_s: Wall time of the encoder on this device; 0 for ready vectors.
         disk_bytes: Size of the published index.
         temporary_bytes: What lies beside it until the build ends.
         ann: Index type.
@@ -96,8 +97,8 @@ def plan_build(inputs: Sequence[str], out: Path, options: BuildOptions) -> Build
         DataError: The input was rejected, or holds nothing.
     """
     encoder = load_build_encoder(options)
-    dim = read_matrix(options.embeddings).shape[1] if options.embeddings else 0
-    dim = dim if encoder is None else encoder.dim
+    matrix = read_matrix(options.embeddings) if options.embeddings else None
+    dim = common_dim(encoder, matrix)
     with Rejects() as rejects:
         documents = read_documents(inputs, options=options.read, rejects=rejects)
         sample, count, text_bytes = _sample(documents, rng=np.random.default_rng(options.seed))
@@ -113,13 +114,14 @@ def plan_build(inputs: Sequence[str], out: Path, options: BuildOptions) -> Build
         known = (choice, *choice.runners_up)
         unknown = AnnChoice(options.ann, "asked for", 0, 0.0, 0.0)
         choice = next((one for one in known if one.factory == options.ann), unknown)
-    stored = passages * dim * BYTES_PER_VALUE[options.keep_vectors]
+    kept = 0 if options.keep_vectors == "none" else VALUE_BYTES[options.stored_dtype]
+    stored, parted = (passages * dim * each for each in (kept, VALUE_BYTES[options.part_dtype]))
     text = text_bytes + passages * BYTES_PER_ROW
     return BuildPlan(
         documents=count,
         passages=passages,
         tokens=tokens,
-        encode_s=_seconds_per_token(encoder, rows, options.template) * tokens,
+        encode_s=0 if options.embeddings else tokens * _token_s(encoder, rows, options.template),
         ann=choice.factory,
         ann_reason=choice.reason,
         ann_bytes=choice.size_bytes,
@@ -127,7 +129,7 @@ def plan_build(inputs: Sequence[str], out: Path, options: BuildOptions) -> Build
         latency_s=choice.latency_s,
         alternatives=tuple(other.factory for other in choice.runners_up),
         disk_bytes=text + stored + choice.size_bytes,
-        temporary_bytes=text + 4 * tokens + stored,
+        temporary_bytes=text + 4 * tokens + parted,
         free_bytes=free_bytes(out),
     )
 
@@ -148,9 +150,9 @@ def _sample(
     return sample, count, text_bytes
 
 
-def _seconds_per_token(encoder: Encoder | None, rows: Sequence[Row], template: str) -> float:
-    if encoder is None:
-        return 0.0
+def _token_s(encoder: Encoder | None, rows: Sequence[Row], template: str) -> float:
+    """Seconds that the encoder takes for one token."""
+    encoder = require_encoder(encoder)
     probe = rows[:: max(1, len(rows) // PROBE_PASSAGES)]
     texts = [format_passage(template, title=p.title, text=p.text) for p, _ in probe]
     encoder.encode(texts[:4], role="passage")  # the first call of a model is slower

@@ -92,7 +92,8 @@ def publish_build(
 def settle(layout: Layout) -> None:
     """Undo, or complete, what a build that was killed while it published left half done.
 
-    Does nothing while a manifest is missing or damaged: what it names is not known.
+    Does nothing while the current manifest is missing, or any is damaged: what it names is not
+    known.
     """
     try:
         current = read_current(layout).generation if layout.is_index() else None
@@ -104,7 +105,7 @@ def settle(layout: Layout) -> None:
             continue
         if number == current:  # all was done but the tidying
             clear(layout)
-        else:
+        elif number > (current or 0):
             layout.manifest(number).unlink()
             del published[number]
     named = {entry.id for manifest in published.values() for entry in manifest.segments}

@@ -153,7 +153,7 @@ class Retriever:
         check_k(k)
         index = self._index
         started = time.perf_counter()
-        texts, vectors = self._embed(queries)
+        texts, vectors = self._embed(queries, index)
         embedded = time.perf_counter()
         if not len(vectors):
             return []
@@ -165,11 +165,11 @@ class Retriever:
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The vectors that `search` uses for these queries, `[texts, dim]`."""
-        return self._encode(checked_texts(texts), "query")
+        return self._encode(checked_texts(texts), "query", self._index)
 
     def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of these texts as passages, `[texts, dim]`."""
-        return self._encode(checked_texts(texts), "passage")
+        return self._encode(checked_texts(texts), "passage", self._index)
 
     def get(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passage of each id, `None` where there is none."""
@@ -209,9 +209,13 @@ class Retriever:
         return check_index(self._index, self._encoder, num_queries=num_queries, k=k, seed=seed)
 
     def refresh(self) -> bool:
-        """Move to a newer generation if there is one; whether there was.
+        """Move to the current generation if it is another one; whether it was.
 
         Searches under way finish on the generation they began with.
+
+        Raises:
+            IndexCorruptError: A file of the current generation is missing or damaged.
+            ModelMismatchError: It was embedded by another encoder: open it anew.
         """
         if read_current(Layout(self._index.path)) == self._index.manifest:
             return False
@@ -240,23 +244,26 @@ class Retriever:
         return _reopen, (str(self._index.path), self._options._asdict())
 
     def _embed(
-        self, queries: Sequence[str] | NDArray[np.floating]
+        self, queries: Sequence[str] | NDArray[np.floating], index: Index
     ) -> tuple[Sequence[str | None], NDArray[np.float32]]:
         if isinstance(queries, np.ndarray):
             if queries.dtype.kind not in "fiu":
-                raise ConfigError(f"query vectors must be numbers, got {queries.dtype}: use a list")
+                raise ConfigError(
+                    f"query vectors must be numbers, got {queries.dtype}: give texts as a list to "
+                    "search_batch"
+                )
             vectors = np.asarray(queries, np.float32)
-            if self._index.metric == "cosine" and vectors.ndim == 2:
+            if index.metric == "cosine" and vectors.ndim == 2:
                 vectors = unit_vectors(vectors)
             return [None] * len(vectors), vectors
         texts = checked_texts(queries)
         if not texts:
-            return texts, np.empty((0, self._index.dim), np.float32)
-        return texts, self._encode(texts, "query")
+            return texts, np.empty((0, index.dim), np.float32)
+        return texts, self._encode(texts, "query", index)
 
-    def _encode(self, texts: list[str], role: Role) -> NDArray[np.float32]:
+    def _encode(self, texts: list[str], role: Role, index: Index) -> NDArray[np.float32]:
         vectors = self._require_encoder().encode(texts, role=role)
-        return unit_vectors(vectors) if self._index.metric == "cosine" else vectors
+        return unit_vectors(vectors) if index.metric == "cosine" else vectors
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
@@ -269,6 +276,10 @@ class Retriever:
 
 def _reopen(path: str, options: dict[str, Any]) -> Retriever:
     return Retriever.open(path, **options)
+
+
+def _is_on_hub(name: str) -> bool:
+    return ":" not in name and not Path(name).exists()
 
 
 def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
@@ -292,7 +303,8 @@ def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
         query_prefix=model.get("query_prefix"),
         passage_prefix=model.get("passage_prefix"),
         dim=model.get("truncate_dim"),
-        revision=model.get("revision"),
+        # Another name, or a folder, has no use for the revision of a model on the hub.
+        revision=model.get("revision") if _is_on_hub(name) and name == model.get("name") else None,
         trust_remote_code=options.trust_remote_code,
     )
 

@@ -16,6 +16,7 @@ from ragkit.retrieval.options import BuildOptions
 REQUEST = (
     "ann",
     "deterministic",
+    "faiss_device",
     "keep_vectors",
     "latency",
     "max_build_time",
@@ -46,7 +47,9 @@ def content_settings(options: BuildOptions, encoder: Encoder | None, *, dim: int
 
 def index_request(options: BuildOptions) -> dict[str, Any]:
     """Whatever decides the index beyond its vectors, as JSON values."""
-    return {name: getattr(options, name) for name in REQUEST}
+    queries = options.eval_queries
+    request = {name: getattr(options, name) for name in REQUEST}
+    return {**request, "eval_queries": None if queries is None else hash_file(Path(queries))}
 
 
 def require_same_index(

@@ -88,9 +88,9 @@ class Build:
         request = index_request(options)
         if current is not None:
             require_same_index(layout.root, current, settings, request)
+        settle(layout)
         if options.restart:
             clear(layout)
-        settle(layout)
         workspace = Workspace.open(layout, settings, resume=options.resume)
         with Rejects(layout.rejects / f"{workspace.id}.jsonl") as rejects:
             with self._stage("read"):
@@ -99,7 +99,6 @@ class Build:
             input_hash = xxhash.xxh3_128_hexdigest("".join(part.key for part in parts).encode())
             if current is not None:
                 require_same_input(layout.root, current, input_hash)
-                clear(layout)
                 rejects.discard()
                 return BuildReport(layout.root, current, None, unchanged=True)
             with self._stage("embed"):

@@ -18,7 +18,7 @@ def test_the_same_settings_go_on_with_the_unfinished_build(tmp_path):
 
 
 def test_other_settings_are_listed_one_by_one(tmp_path):
-    Workspace.open(Layout(tmp_path), SETTINGS, resume="auto")
+    Workspace.open(Layout(tmp_path), SETTINGS, resume="auto").journal.append({"key": "a"})
 
     with pytest.raises(
         IndexStateError, match=r"chunk: 'words:100' then, 'none' now\n.*--restart"
@@ -38,12 +38,14 @@ def test_never_starts_anew_and_require_wants_something(tmp_path):
         Workspace.open(Layout(tmp_path), SETTINGS, resume="require")
 
 
-def test_a_build_killed_before_its_settings_were_written_is_no_build(tmp_path):
+def test_a_build_killed_before_anything_was_embedded_is_no_build(tmp_path):
     (tmp_path / "build" / "01ABC" / "parts").mkdir(parents=True)
+    (tmp_path / "build" / "01ABC" / "settings.json").write_text("{}")
 
     workspace = Workspace.open(Layout(tmp_path), SETTINGS, resume="auto")
 
     assert workspace.id != "01ABC"
+    assert not (tmp_path / "build" / "01ABC").exists()
 
 
 def test_a_fresh_segment_is_empty(tmp_path):
