@@ -7,23 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkit.index.passages import SCHEMA
 from ragkit.index.reader import Index
 
 
 class Columns:
-    """The passages that one call found; a column is read once, for all of them."""
+    """The passages that one call found: a column is an attribute, read once, for all of them."""
 
     def __init__(self, index: Index, rows: list[int]) -> None:
         self._index, self._rows = index, rows
-        self._read: dict[str, list[Any]] = {}
 
-    def __getitem__(self, name: str) -> list[Any]:
-        found = self._read.get(name)
-        if found is None:
-            found = self._read[name] = self._index.values(name, self._rows)
-        return found
+    def __getattr__(self, name: str) -> list[Any]:
+        """The values of a column; Python asks only for what was not read yet."""
+        if name not in SCHEMA.names:
+            raise AttributeError(name)
+        values = self._index.values(name, self._rows)
+        setattr(self, name, values)
+        return values
 
-    def vector(self, place: int) -> NDArray[np.float32]:
+    def vector_at(self, place: int) -> NDArray[np.float32]:
         """The stored vector of one hit, `[dim]`."""
         return self._index.vectors(np.array([self._rows[place]]))[0]
 
@@ -46,42 +48,42 @@ class Hit:
     @property
     def id(self) -> str:
         """The passage's id."""
-        return self._columns["id"][self._place]
+        return self._columns.id[self._place]
 
     @property
     def doc_id(self) -> str:
         """The id of the document that the passage was cut from."""
-        return self._columns["doc_id"][self._place]
+        return self._columns.doc_id[self._place]
 
     @property
     def text(self) -> str:
         """The passage."""
-        return self._columns["text"][self._place]
+        return self._columns.text[self._place]
 
     @property
     def title(self) -> str:
         """The document's title."""
-        return self._columns["title"][self._place]
+        return self._columns.title[self._place]
 
     @property
     def start(self) -> int:
         """First character of the passage in its document."""
-        return self._columns["start"][self._place]
+        return self._columns.start[self._place]
 
     @property
     def end(self) -> int:
         """One past the passage's last character in its document."""
-        return self._columns["end"][self._place]
+        return self._columns.end[self._place]
 
     @property
     def source(self) -> str:
         """File and line that the document came from."""
-        return self._columns["source"][self._place]
+        return self._columns.source[self._place]
 
     @property
     def meta(self) -> dict[str, Any]:
         """The document's other fields."""
-        return json.loads(self._columns["meta"][self._place])
+        return json.loads(self._columns.meta[self._place])
 
     @property
     def scores(self) -> dict[str, float]:
@@ -91,7 +93,7 @@ class Hit:
     @property
     def vector(self) -> NDArray[np.float32]:
         """The passage's stored vector, `[dim]`."""
-        return self._columns.vector(self._place)
+        return self._columns.vector_at(self._place)
 
     def as_dict(self) -> dict[str, Any]:
         """The hit as JSON values."""
