@@ -91,7 +91,7 @@ def require_same_model(
             manifest,
             encoder,
             "the vectors of fixed texts have these cosines to those of the index: query "
-            f"{cosine[0].min():.4f}, passage {cosine[1].min():.4f}, and {ratio.mean():.3g} times "
+            f"{cosine[0].min():.6f}, passage {cosine[1].min():.6f}, and {ratio.mean():.3g} times "
             "their length",
         )
 
