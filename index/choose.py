@@ -20,7 +20,9 @@ MIN_ROWS_PER_LIST = 30
 MAX_GRAPH_ROWS = 5_000_000
 
 FP32_BYTES = 4
-# Measured on one core: fp16 or int8 to fp32, on the way from memory to the comparison.
+# Measured on one core: fp16 or int8 widened in registers by the pass of a single query, and for
+# l2 decoded into a buffer on the way from memory to the comparison.
+WIDENED_VALUES_PER_S = 5e9
 DECODED_VALUES_PER_S = 2e9
 # Measured on one core: a link list and level of one row of HNSW32, and its insertion at efC 64.
 GRAPH_BYTES_PER_ROW = 280
@@ -78,7 +80,7 @@ def choose_ann(
         bandwidth: Bytes a second that one thread reads.
         max_build_s: What training and filling may take on one core.
     """
-    exact = _exact(num_rows, dim, bytes_per_value, bandwidth)
+    exact = _exact(num_rows, dim, metric, bytes_per_value, bandwidth)
     if num_rows < MIN_APPROXIMATE_ROWS:
         return replace(exact, reason=f"fewer than {MIN_APPROXIMATE_ROWS} vectors")
     if exact.latency_s <= latency_s and num_rows * dim * bytes_per_value <= memory_bytes:
@@ -127,11 +129,15 @@ def num_lists(num_rows: int) -> int:
     return min(wanted, 2 ** int(math.log2(most)))
 
 
-def _exact(num_rows: int, dim: int, bytes_per_value: int, bandwidth: float) -> AnnChoice:
+def _exact(
+    num_rows: int, dim: int, metric: Metric, bytes_per_value: int, bandwidth: float
+) -> AnnChoice:
     values = num_rows * dim
     scan_s = values * bytes_per_value / bandwidth
-    if bytes_per_value < FP32_BYTES:
+    if bytes_per_value < FP32_BYTES and metric == "l2":
         scan_s += values / DECODED_VALUES_PER_S
+    elif bytes_per_value < FP32_BYTES:
+        scan_s = max(scan_s, values / WIDENED_VALUES_PER_S)
     return AnnChoice(EXACT, "asked for", 0, 0.0, scan_s)
 
 

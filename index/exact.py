@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ragkit.errors import ConfigError, ShapeError
 from ragkit.index.faiss.knn import ROWS_PER_PRODUCT, knn, merge
 from ragkit.index.threads import resolve_threads, run_all
-from ragkit.index.vectors import Vectors
+from ragkit.index.vectors import KEPT_VALUES, Vectors
 from ragkit.types import Metric
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -24,6 +24,9 @@ VALUES_PER_BLOCK = 1 << 21
 
 VALUES_PER_THREAD = 1 << 22
 """Below this much work another thread costs more than it brings."""
+
+COMPILE_ABOVE_VALUES = KEPT_VALUES
+"""Below, one pass takes so little time that starting a compiler would not pay."""
 
 VALUES_PER_GATHER = 1 << 22
 FOUND_PER_RETRY = 1 << 22
@@ -114,7 +117,8 @@ def _scan(
 ) -> Found:
     """The `k` best rows: equal scores in any order, and any of those that tie for last place."""
     work = len(vectors) * vectors.dim * max(1, len(queries) // 8)
-    pieces = _cut_rows(len(vectors), max(1, min(threads, work // VALUES_PER_THREAD)))
+    num_pieces = max(1, min(threads, work // VALUES_PER_THREAD))
+    pieces = _cut_rows(len(vectors), num_pieces)
     tasks = [
         functools.partial(_scan_piece, vectors, queries, p, k=k, metric=metric) for p in pieces
     ]
@@ -126,6 +130,9 @@ def _scan_piece(
     vectors: Vectors, queries: NDArray[np.float32], piece: range, *, k: int, metric: Metric
 ) -> list[Found]:
     """Results of each block of one thread's rows."""
+    if len(queries) == 1 and metric != "l2" and vectors.stored.size > COMPILE_ABOVE_VALUES:
+        scores, rows = vectors.best_rows(queries[0], piece.start, piece.stop, k=k)
+        return [(scores[None], rows[None])]
     found = []
     step = len(piece) if vectors.plain else _rows_per_block(vectors.dim)
     buffer = None if vectors.plain else np.empty((min(step, len(piece)), vectors.dim), np.float32)

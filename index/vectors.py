@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IndexCorruptError
 from ragkit.index.decode import decode
+from ragkit.index.single import best_rows
 
 VectorDtype = Literal["f32", "f16", "i8"]
 
@@ -101,6 +102,14 @@ class Vectors:
             out: Where the values go unless they are a view.
         """
         return decode(self._array[start:stop], self._scale, out=out)
+
+    def best_rows(
+        self, query: NDArray[np.float32], start: int, stop: int, *, k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scores and rows of the `k` largest inner products from `start` to `stop`, `[k]` each."""
+        weights = query if self._scale is None else query * self._scale
+        scores, rows = best_rows(self._array[start:stop], weights, k=k)
+        return scores, np.where(rows < 0, rows, rows + start) if start else rows
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """The given rows as values, `[rows, dim]`."""

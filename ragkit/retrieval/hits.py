@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from ragkit.index.passages import SCHEMA
 from ragkit.index.reader import Index
 
+# pyarrow makes a new list of names each time it is asked.
+_NAMES = frozenset(SCHEMA.names)
+
 
 class Columns:
     """The passages that one call found: a column is an attribute, read once, for all of them."""
@@ -19,7 +22,7 @@ class Columns:
 
     def __getattr__(self, name: str) -> list[Any]:
         """The values of a column; Python asks only for what was not read yet."""
-        if name not in SCHEMA.names:
+        if name not in _NAMES:
             raise AttributeError(name)
         values = self._index.values(name, self._rows)
         setattr(self, name, values)

@@ -44,7 +44,10 @@ def checked_ids(ids: Sequence[object]) -> list[str]:
 
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of `[rows, dim]` scaled to length 1; a row of zeros stays as it is."""
-    if len(vectors) == 1 and abs(float(np.vdot(vectors, vectors)) - 1) < UNIT_ATOL:
+    if len(vectors) == 1:
+        if abs(float(np.vdot(vectors, vectors)) - 1) < UNIT_ATOL:
+            return vectors
+    elif (np.abs(np.vecdot(vectors, vectors) - 1) < UNIT_ATOL).all():
         return vectors
     # In float64, where the square of no fp32 number is lost or infinite.
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)

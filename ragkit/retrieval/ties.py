@@ -1,7 +1,7 @@
 """The best passages, those of equal score in the order of their ids, whatever rows they have.
 
-Works on lists: after a scan of the vectors the caches are cold, where each step of numpy costs more
-than a loop over the ten hits of a query.
+Works on lists for few queries: after a scan of the vectors the caches are cold, where each step of
+numpy costs more than a loop over the ten hits of a query.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from ragkit.index.reader import Index
 # ones that were indexed first are taken.
 MAX_TIED = 1024
 
+FEW_QUERIES = 16
+
 Search = Callable[[NDArray[np.float32], int], Found]
 """Scores and rows, `[queries, hits]` each, of so many hits; row -1 for an empty slot."""
 
@@ -30,7 +32,7 @@ def search_in_order(
     """The `k` best passages of each query, or fewer if fewer are found."""
     scores, rows = search(queries, min(k + 1, len(index)))
     ranked = list(zip(scores.tolist(), rows.tolist(), strict=True))
-    tied = [i for i, (found, _) in enumerate(ranked) if any(map(eq, found, found[1:]))]
+    tied = _tied(scores, ranked)
     over = [i for i in tied if _runs_over(*ranked[i], k)]
     if over:
         scores, rows = search(queries[over], min(k + MAX_TIED, len(index)))
@@ -39,6 +41,14 @@ def search_in_order(
     for i in tied:
         ranked[i] = _by_id(index, *ranked[i])
     return [(found[:k], places[:k]) for found, places in ranked]
+
+
+def _tied(scores: NDArray[np.float32], ranked: list[Ranked]) -> list[int]:
+    """The queries that have two hits of one score."""
+    if len(ranked) > FEW_QUERIES:
+        places: list[int] = np.flatnonzero((scores[:, 1:] == scores[:, :-1]).any(axis=1)).tolist()
+        return places
+    return [i for i, (found, _) in enumerate(ranked) if any(map(eq, found, found[1:]))]
 
 
 def _runs_over(scores: list[float], rows: list[int], k: int) -> bool:
