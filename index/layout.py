@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 from ragkit.errors import ConfigError, IndexCorruptError, IndexStateError
-from ragkit.index.storage import partial_of
 
 ID_LENGTH = 26
 
@@ -42,11 +41,10 @@ class Layout:
 
     def is_ours(self) -> bool:
         """Whether the folder may be written to: absent, empty, or marked as an index."""
-        if not self.root.exists() or self.marker.is_file():
+        if not self.root.exists():
             return True
-        # A build that is killed while it writes the mark leaves the beginning of it.
-        begun = {partial_of(self.marker).name}
-        return self.root.is_dir() and {path.name for path in self.root.iterdir()} <= begun
+        # The mark is looked for last: a build that starts now writes it before anything else.
+        return self.root.is_dir() and (not any(self.root.iterdir()) or self.marker.is_file())
 
     def require_ours(self) -> None:
         """Refuse a folder that holds something else: other programs have a CURRENT or build/, too.
@@ -76,14 +74,19 @@ class Layout:
             )
         if self.builds.is_dir():
             hint = "run the same `build-index` command again to finish it"
-        elif known := self.known_generations():
-            raise IndexCorruptError(
-                f"{self.current} is missing; generations on disk: {known}; restore CURRENT from a "
-                "copy, or rebuild with --overwrite"
-            )
+        elif self.known_generations():
+            raise self.lost_pointer()
         else:
             hint = "build one with `build-index`"
         raise IndexStateError(f"{self.root} has no published generation (no file CURRENT): {hint}")
+
+    def lost_pointer(self) -> IndexCorruptError:
+        """The error that says what can be done without CURRENT."""
+        known = self.known_generations() or "none"
+        return IndexCorruptError(
+            f"{self.current} is missing; generations on disk: {known}; restore CURRENT from a "
+            "copy, or rebuild with --overwrite"
+        )
 
     def known_generations(self) -> str:
         """The generations whose manifest is on the disk, for messages."""

@@ -44,11 +44,13 @@ class Index:
         verify: Verify = "fast",
         generation: int | None = None,
     ) -> "Index":
-        """The index at `path`, without reading more than headers when mapped.
+        """The index at `path`; of files that are mapped only what `verify` asks for is read now.
 
         Args:
-            verify: `fast` compares sizes, row counts and the hashes of files of up to 16 MiB;
-                `full` reads every byte; `off` hashes only what says how to read the rest.
+            mmap: Map the files instead of reading them into memory.
+            verify: `fast` compares sizes, row counts and the hashes of files of up to 16 MiB,
+                which it reads whole; `full` reads every byte; `off` hashes only what says how to
+                read the rest.
             generation: An older one that is still there, instead of the current.
 
         Raises:
@@ -66,7 +68,7 @@ class Index:
         manifest = read_current(layout, generation=generation)
         metric = cast(Metric, manifest.metric)
         segments = tuple(
-            open_segment(layout.root, entry, metric=metric, mmap=mmap, hash_small=verify != "off")
+            open_segment(layout.root, entry, metric=metric, mmap=mmap, hash_small=verify == "fast")
             for entry in manifest.segments
         )
         return cls(layout.root, manifest, segments)

@@ -3,6 +3,7 @@
 import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from ragkit.index.faiss.ann import AnnIndex
 from ragkit.index.keys import Keys, write_keys
 from ragkit.index.manifest import FileEntry, SegmentEntry
 from ragkit.index.passages import Passages, id_order, write_passages
-from ragkit.index.storage import HashingFile, durable_file, hash_file
+from ragkit.index.storage import HashingFile, durable_file, hash_file, remove_file
 from ragkit.index.vectors import VectorDtype, Vectors, encode
 from ragkit.types import Metric
 
 HASH_ROWS = 4096
 SMALL_BYTES = 16 << 20
-REQUIRED_FILES = frozenset({"keys.arrow", "passages.arrow", "segment.json"})
+FACTS = "segment.json"
+REQUIRED_FILES = frozenset({"keys.arrow", "passages.arrow", FACTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class SegmentFolder:
 
     def drop_vectors(self) -> None:
         """Keep only the codes inside the FAISS index."""
-        (self.folder / f"vectors.{self._facts['dtype']}").unlink()
+        remove_file(self.folder / f"vectors.{self._facts['dtype']}")
         self._facts["dtype"] = None
 
     def write_ann(self, ann: AnnIndex) -> AnnIndex:
@@ -100,7 +102,7 @@ class SegmentFolder:
     def finish(self) -> int:
         """Write `segment.json`; the number of rows."""
         body = json.dumps(self._facts, indent=1).encode()
-        self.write("segment.json", lambda file: file.write(body))
+        self.write(FACTS, lambda file: file.write(body))
         return int(self._facts["rows"])
 
 
@@ -124,18 +126,20 @@ def open_segment(
     """The segment of index `root`, after its sizes and row counts were checked.
 
     Args:
-        hash_small: Compare the hashes of files that are read in a millisecond.
+        hash_small: Read and hash every file of up to 16 MiB, and not segment.json alone, which
+            says how to read the others.
 
     Raises:
-        IndexCorruptError: A file is missing, has another size, or disagrees on the rows.
+        IndexCorruptError: A file is missing, cannot be read, has another size or hash, or
+            disagrees on the rows.
     """
     folder = root / "seg" / entry.id
     names = _names(root, entry)
     for file in entry.files:
         check_file(root, file)
-        if hash_small and file.bytes <= SMALL_BYTES and hash_file(root / file.path) != file.xxh3:
-            raise IndexCorruptError(f"{file.path} is damaged: restore it from a copy, or rebuild")
-    facts = _read_facts(root, entry)
+        if Path(file.path).name == FACTS or (hash_small and file.bytes <= SMALL_BYTES):
+            _require_hash(root, file)
+    facts = _read_facts(folder / FACTS)
     if facts["dtype"] is not None and f"vectors.{facts['dtype']}" not in names:
         raise IndexCorruptError(
             f"{folder}: the manifest names no vectors.{facts['dtype']}: rebuild"
@@ -154,7 +158,7 @@ def open_segment(
         )
     counts = {
         "manifest": entry.rows,
-        "segment.json": facts["rows"],
+        FACTS: facts["rows"],
         "passages.arrow": len(passages),
     }
     counts["keys.arrow"] = len(keys)
@@ -192,15 +196,39 @@ def check_file(root: Path, entry: FileEntry) -> None:
     A shorter file would end the process with SIGBUS once it is mapped.
     """
     path = root / entry.path
-    if path.is_symlink() or not path.is_file():
+    with _read_errors(path):
+        is_missing = path.is_symlink() or not path.is_file()
+        size = 0 if is_missing else path.stat().st_size
+    if is_missing:
         raise IndexCorruptError(
             f"{path} is missing: restore it from a copy, or rebuild with --overwrite"
         )
-    if (size := path.stat().st_size) != entry.bytes:
+    if size != entry.bytes:
         raise IndexCorruptError(
             f"{path} has {size} bytes, the manifest says {entry.bytes}: restore it from a copy, "
             "or rebuild with --overwrite"
         )
+
+
+def _require_hash(root: Path, entry: FileEntry) -> None:
+    """Raise IndexCorruptError unless the file can be read and has the hash of the manifest."""
+    path = root / entry.path
+    with _read_errors(path):
+        found = hash_file(path)
+    if found != entry.xxh3:
+        raise IndexCorruptError(f"{path} is damaged: restore it from a copy, or rebuild")
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into an IndexCorruptError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise IndexCorruptError(
+            f"{path} cannot be read ({error.strerror}): check its permissions and the disk, or "
+            "restore it from a copy"
+        ) from error
 
 
 def content_hash(segments: Iterable[tuple[Passages, Vectors | None]]) -> str:
@@ -228,14 +256,12 @@ def _sorted_rows(
             yield ids[i].encode(), texts[i].encode(), vector
 
 
-def _read_facts(root: Path, entry: SegmentEntry) -> Mapping[str, Any]:
-    """`segment.json`, which decides how the other files are read: so its hash is always checked."""
-    path = root / "seg" / entry.id / "segment.json"
-    named = {Path(file.path).name: file for file in entry.files}.get("segment.json")
-    if named is None or hash_file(path) != named.xxh3:
-        raise IndexCorruptError(f"{path} is damaged: restore it from a copy, or rebuild")
+def _read_facts(path: Path) -> Mapping[str, Any]:
+    """What `segment.json` says of the other files."""
+    with _read_errors(path):
+        body = path.read_bytes()
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(body)
         return {key: facts[key] for key in ("rows", "dim", "dtype", "scale")}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IndexCorruptError(

@@ -75,7 +75,7 @@ def durable_file(path: Path) -> Iterator[HashingFile]:
     Raises:
         StorageError: The disk is full, read-only or failing.
     """
-    partial = partial_of(path)
+    partial = path.with_name(f"{path.name}.partial")
     with storage_errors(path):
         try:
             with partial.open("wb") as file:
@@ -90,20 +90,19 @@ def durable_file(path: Path) -> Iterator[HashingFile]:
             partial.unlink(missing_ok=True)
 
 
-def partial_of(path: Path) -> Path:
-    """Where a file lies until it is whole."""
-    return path.with_name(f"{path.name}.partial")
-
-
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a StorageError that names the path and the free space."""
+def storage_errors(path: Path, *, action: str = "write") -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that names the path and the free space.
+
+    Args:
+        action: What the block does to the path, for the message.
+    """
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {_reason(error, path)}") from error
+        raise StorageError(f"cannot {action} {path}: {_reason(error, path)}") from error
 
 
 def make_folder(path: Path) -> None:
@@ -123,6 +122,26 @@ def rename_folder(source: Path, target: Path) -> None:
         source.rename(target)
         sync_folder(target.parent)
         sync_folder(source.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file.
+
+    Raises:
+        StorageError: The disk is read-only or failing, or permission is missing.
+    """
+    with storage_errors(path, action="remove"):
+        path.unlink()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and all that is in it.
+
+    Raises:
+        StorageError: The disk is read-only or failing, or permission is missing.
+    """
+    with storage_errors(path, action="remove"):
+        shutil.rmtree(path)
 
 
 def sync_folder(path: Path) -> None:

@@ -25,7 +25,8 @@ def verify_index(root: Path, *, generation: int | None = None, full: bool = True
     """What is wrong with the generation; empty if nothing is.
 
     Args:
-        full: Read and hash every byte; otherwise compare sizes, row counts and headers.
+        full: Read and hash every byte; otherwise compare sizes, row counts and headers, and hash
+            segment.json.
 
     Raises:
         ConfigError: There is no index at `root`.

@@ -11,11 +11,9 @@ from ragkit.encoders import load_encoder
 from ragkit.encoders.base import Encoder
 from ragkit.index.layout import MARKER_TEXT, Layout
 from ragkit.index.lock import writer_lock
-from ragkit.index.storage import durable_file, make_folder
+from ragkit.index.storage import make_folder, storage_errors, sync_folder
 from ragkit.index.workspace import clear
-from ragkit.retrieval.embed import (
-    read_matrix,
-)
+from ragkit.retrieval.embed import read_matrix
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.report import BuildReport
 from ragkit.retrieval.stages import Build
@@ -73,11 +71,16 @@ def run_build(
 
 
 def _mark(layout: Layout) -> None:
-    """Make the folder, and say whose it is before anything else is written to it."""
+    """Make the folder, and say whose it is before anything else, the lock too, is written to it.
+
+    Builds that start together may each write the mark, in place and alike: it counts however much
+    of it is there.
+    """
     make_folder(layout.root)
-    if not layout.marker.is_file():
-        with durable_file(layout.marker) as file:
-            file.write(MARKER_TEXT.encode())
+    with storage_errors(layout.marker):
+        if not layout.marker.is_file() or not layout.marker.stat().st_size:
+            layout.marker.write_text(MARKER_TEXT, "ascii")
+            sync_folder(layout.root)
 
 
 def load_build_encoder(options: BuildOptions) -> Encoder | None:

@@ -1,11 +1,11 @@
 """Last stage of a build: move the segment in place and make it the current generation."""
 
-import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ragkit.encoders.base import Encoder
@@ -21,7 +21,7 @@ from ragkit.index.manifest import (
     read_pointer,
 )
 from ragkit.index.segment import entry_of
-from ragkit.index.storage import make_folder, rename_folder
+from ragkit.index.storage import make_folder, remove_file, remove_folder, rename_folder
 from ragkit.index.workspace import Workspace, clear
 from ragkit.retrieval.ann import Indexed
 from ragkit.retrieval.canary import write_canary
@@ -92,26 +92,59 @@ def publish_build(
 def settle(layout: Layout) -> None:
     """Undo, or complete, what a build that was killed while it published left half done.
 
-    Does nothing while the current manifest is missing, or any is damaged: what it names is not
-    known.
+    Does nothing while CURRENT or its manifest is missing, or any manifest is damaged: what it
+    names is not known. The segments of a lost manifest are as old as it, and stay.
+
+    Raises:
+        StorageError: Something cannot be removed.
     """
+    unfinished = _names(layout.builds)
+    begun = min(filter(is_segment_id, unfinished), default=None)
+    if begun is None or (was_published(layout) and not layout.is_index()):
+        return
     try:
         current = read_current(layout).generation if layout.is_index() else None
         published = {number: read_manifest(layout, number) for number in generations(layout)}
     except IndexStateError:
         return
     for number, manifest in list(published.items()):
-        if not (layout.builds / str(manifest.build.get("workspace"))).is_dir():
+        if _maker(manifest) not in unfinished:
             continue
         if number == current:  # all was done but the tidying
             clear(layout)
         elif number > (current or 0):
-            layout.manifest(number).unlink()
+            remove_file(layout.manifest(number))
             del published[number]
     named = {entry.id for manifest in published.values() for entry in manifest.segments}
     for folder in layout.segments.glob("*"):
-        if folder.name not in named and is_segment_id(folder.name):
-            shutil.rmtree(folder)
+        # Ids sort by time: no older segment comes from the build that was killed.
+        if folder.name > begun and folder.name not in named and is_segment_id(folder.name):
+            remove_folder(folder)
+
+
+def was_published(layout: Layout) -> bool:
+    """Whether a generation was published here, even if CURRENT is lost.
+
+    All that a first build leaves when it is killed names a folder below build/ that is still there.
+    """
+    if layout.is_index():
+        return True
+    manifests = generations(layout)
+    try:
+        makers = {_maker(read_manifest(layout, number)) for number in manifests}
+    except IndexStateError:
+        return True
+    unfinished = _names(layout.builds)
+    return not makers <= unfinished or (not unfinished and bool(_names(layout.segments)))
+
+
+def _maker(manifest: Manifest) -> str:
+    """The folder below build/ that it was made in."""
+    return str(manifest.build.get("workspace"))
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*")}
 
 
 def _lineage(layout: Layout) -> tuple[Manifest | None, int]:

@@ -59,8 +59,7 @@ def check_queries(
         DataError: The file is missing or malformed.
     """
     if file is not None:
-        if encoder is None:
-            raise ConfigError("queries in a file need an encoder: pass --encoder")
+        encoder = require_query_encoder(encoder)
         return CheckQueries(_encode(encoder, read_query_texts(file), metric), None, "file")
     rows = np.sort(rng.choice(len(passages), size=min(count, len(passages)), replace=False))
     if encoder is None:
@@ -115,6 +114,13 @@ def check_index(
 def _random_sentence(text: str, rng: np.random.Generator) -> str:
     sentences = split_sentences(text) or [text]
     return sentences[int(rng.integers(len(sentences)))][:MAX_CHARACTERS]
+
+
+def require_query_encoder(encoder: Encoder | None) -> Encoder:
+    """The encoder, which there must be if queries are given as texts."""
+    if encoder is None:
+        raise ConfigError("queries in a file need an encoder: pass --encoder")
+    return encoder
 
 
 def read_query_texts(file: str) -> list[str]:

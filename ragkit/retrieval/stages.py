@@ -37,8 +37,8 @@ from ragkit.retrieval.embed import (
 )
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.prepare import Part, Uniqueness, prepare_parts
-from ragkit.retrieval.publication import Built, publish_build, settle
-from ragkit.retrieval.quality import read_query_texts
+from ragkit.retrieval.publication import Built, publish_build, settle, was_published
+from ragkit.retrieval.quality import read_query_texts, require_query_encoder
 from ragkit.retrieval.report import BuildReport
 from ragkit.retrieval.settings import (
     content_settings,
@@ -78,6 +78,7 @@ class Build:
         self.counts: dict[str, int] = {}
         require_factory(options, dim=self.dim)
         if options.eval_queries is not None:
+            require_query_encoder(encoder)
             read_query_texts(options.eval_queries)
 
     def run(self) -> BuildReport:
@@ -122,10 +123,18 @@ class Build:
         return BuildReport(layout.root, manifest, rejects.path if rejects.counts else None)
 
     def _current(self) -> Manifest | None:
-        """The generation that this build may turn out to equal."""
-        if self.options.overwrite or not self.layout.is_index():
+        """The generation that this build may turn out to equal.
+
+        Raises:
+            IndexCorruptError: There was one, but CURRENT or its manifest is lost or damaged.
+        """
+        if self.options.overwrite:
             return None
-        return read_current(self.layout)
+        if self.layout.is_index():
+            return read_current(self.layout)
+        if was_published(self.layout):
+            raise self.layout.lost_pointer()
+        return None
 
     def _prepare(self, workspace: Workspace, rejects: Rejects) -> list[Part]:
         options = self.options

@@ -193,7 +193,8 @@ def test_a_rebuild_that_fails_removes_no_published_file(index, tmp_path):
     before = {path.relative_to(index) for path in index.rglob("*") if path.is_file()}
     (index / "CURRENT").unlink()
 
-    result = run("index", "build", tmp_path / "none", "-o", index, "--encoder", "hash:16")
+    arguments = ("index", "build", tmp_path / "none", "-o", index, "--encoder", "hash:16")
+    result = run(*arguments, "--overwrite")
 
     assert result.exit_code == 3
     left = {path.relative_to(index) for path in index.rglob("*") if path.is_file()}

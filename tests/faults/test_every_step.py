@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 OLD = "the old wing\nthe old flow of heat\nold drag\nan old shock".splitlines()
 NEW = "a new wing\na new flow of heat\nnew drag".splitlines()
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAGKIT_THREADS": "1"}
-FLAGS = ["--encoder", "hash:16", "--part-rows", "2", "--overwrite"]
+FLAGS = ["--encoder", "hash:16", "--part-rows", "2"]
 
 
 def write(path, texts):
@@ -34,10 +34,11 @@ def saved(tmp_path_factory):
     return old.path, old.content_hash, new.content_hash
 
 
-def disturb_every_step(how, tmp_path, saved):
+def disturb_every_step(how, tmp_path, saved, *flags):
     """The outcome of each try: a JSON line of `stepwise.py`."""
-    arguments = ["index", "build", write(tmp_path / "new.jsonl", NEW), "-o", tmp_path / "i", *FLAGS]
+    arguments = ["index", "build", write(tmp_path / "new.jsonl", NEW), "-o", tmp_path / "i"]
     command = [sys.executable, HERE / "stepwise.py", how, tmp_path / "i", saved, "--", *arguments]
+    command += [*FLAGS, *flags]
     result = subprocess.run(
         [str(one) for one in command],
         env={**os.environ, **ONE_THREAD},
@@ -69,7 +70,7 @@ def test_a_rebuild_leaves_the_old_generation_until_the_new_one_is_whole(tmp_path
     path, old, new = saved
     allowed = [{"content_hash": found, "faults": []} for found in (old, new)]
 
-    tries = disturb_every_step(how, tmp_path, path)
+    tries = disturb_every_step(how, tmp_path, path, "--overwrite")
 
     assert all(one["between"] in allowed for one in tries)
     assert all(one["after"] == allowed[1] for one in tries)

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.errors import StorageError
-from ragkit.index.storage import durable_file, hash_file, require_free, storage_errors
+from ragkit.index.storage import (
+    durable_file,
+    hash_file,
+    remove_file,
+    remove_folder,
+    require_free,
+    storage_errors,
+)
 
 
 def test_a_file_appears_whole_with_its_hash(tmp_path):
@@ -65,6 +72,15 @@ def test_a_missing_folder_is_a_storage_error(tmp_path):
 
     with pytest.raises(StorageError, match="check the path"), durable_file(path) as file:
         file.write(b"")
+
+
+def test_what_cannot_be_removed_is_named(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StorageError, match=r"cannot remove .*file: .*: check the path"):
+        remove_folder(tmp_path / "file")
+    with pytest.raises(StorageError, match=r"cannot remove .*: check the path, its permissions"):
+        remove_file(tmp_path)
 
 
 def test_a_build_that_cannot_fit_is_refused(tmp_path):

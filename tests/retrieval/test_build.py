@@ -1,6 +1,8 @@
 import json
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,9 +11,12 @@ from ragkit.encoders import load_encoder
 from ragkit.errors import (
     ConfigError,
     DataError,
+    IndexLockedError,
     IndexStateError,
+    RagkitError,
     StorageError,
 )
+from ragkit.index.layout import new_segment_id
 from ragkit.index.reader import Index
 from ragkit.index.verify import verify_index
 from ragkit.retrieval.build import build_index
@@ -218,6 +223,34 @@ def test_a_folder_of_other_things_is_left_alone(corpus, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_of_builds_that_start_together_one_goes_on_and_the_others_find_it_locked(tmp_path):
+    corpus = write_jsonl(tmp_path / "c.jsonl", documents(4))
+
+    def build(together, out):
+        together.wait()
+        try:
+            return build_index(corpus, out, encoder="hash:8").counts["passages"]
+        except RagkitError as error:
+            return type(error)
+
+    with ThreadPoolExecutor(5) as pool:
+        for turn in range(30):
+            together = threading.Barrier(5)
+            runs = [pool.submit(build, together, tmp_path / str(turn)) for _ in range(5)]
+            outcomes = {run.result() for run in runs}
+            assert 4 in outcomes
+            assert outcomes <= {4, IndexLockedError}
+
+
+def test_a_mark_that_a_kill_left_empty_is_written_again(corpus, tmp_path):
+    (tmp_path / "i").mkdir()
+    (tmp_path / "i" / "RAGKIT").touch()
+
+    build_index(corpus, tmp_path / "i", encoder="hash:8")
+
+    assert "index of ragkit" in (tmp_path / "i" / "RAGKIT").read_text()
+
+
 def test_duplicate_ids_are_listed_with_their_lines(tmp_path):
     rows = [*documents(9), *documents(8)]
     path = write_jsonl(tmp_path / "c.jsonl", rows)
@@ -339,9 +372,9 @@ def test_a_manifest_that_was_not_published_is_removed(corpus, tmp_path):
     build_index(corpus, tmp_path / "i", encoder="hash:16")
     folder = tmp_path / "i" / "gen"
     orphan = json.loads((folder / "000001.json").read_text()) | {"generation": 2}
-    orphan["build"]["workspace"] = "killed"
+    orphan["build"]["workspace"] = killed = new_segment_id()
     (folder / "000002.json").write_text(json.dumps(orphan))
-    (tmp_path / "i" / "build" / "killed").mkdir(parents=True)
+    (tmp_path / "i" / "build" / killed).mkdir(parents=True)
 
     report = build_index(corpus, tmp_path / "i", encoder="hash:32", overwrite=True)
 

@@ -57,6 +57,20 @@ def test_embeddings_of_another_width_than_the_encoder_are_refused(corpus, tmp_pa
         build_index(corpus, tmp_path / "i", encoder="hash:16", embeddings=str(tmp_path / "v.npy"))
 
 
+def test_queries_as_texts_without_an_encoder_are_refused_before_the_input_is_read(tmp_path):
+    np.save(tmp_path / "v.npy", np.eye(3, dtype=np.float32))
+    (tmp_path / "q.txt").write_text("a query")
+
+    with pytest.raises(ConfigError, match="queries in a file need an encoder: pass --encoder"):
+        build_index(
+            tmp_path / "no such corpus.jsonl",
+            tmp_path / "i",
+            encoder="",
+            embeddings=str(tmp_path / "v.npy"),
+            eval_queries=str(tmp_path / "q.txt"),
+        )
+
+
 def test_half_precision_that_overflows_says_what_to_use(corpus, tmp_path):
     np.save(tmp_path / "v.npy", np.full((37, 5), 1e6, np.float32))
 
