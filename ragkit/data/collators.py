@@ -1,0 +1,49 @@
+"""From packed rows to the tensors of a batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ragkit.data.packed import PackedRow
+
+IGNORED_LABEL = -100
+
+
+class PackedCollator:
+    """Pads packed rows and gives them labels, and positions where documents are masked.
+
+    `labels[t]` equals `input_ids[t]`, or -100 where token `t` is no target: padding, the first
+    token of a row (nothing stands before it) and, if documents are masked from one another, the
+    first token of each. So `(labels != -100).sum()` is exactly the number of terms of the loss that
+    shifts by one, as `num_items_in_batch` must be. A document's end-of-text token is a target.
+
+    Args:
+        pad_token_id: Fills rows up; the id does not matter, as nothing attends to it or predicts
+            it.
+        mask_documents: Gives `position_ids` that restart at 0 with each document (and with the
+            padding), by which transformers keeps documents from attending to one another where
+            it gets no `attention_mask`.
+    """
+
+    def __init__(self, *, pad_token_id: int, mask_documents: bool) -> None:
+        self._pad_token_id, self._mask_documents = pad_token_id, mask_documents
+
+    def __call__(self, rows: Sequence[PackedRow]) -> dict[str, Tensor]:
+        """`input_ids`, `labels` and, with masked documents, `position_ids`: `[rows, seq]`."""
+        parts = [self._collate(row) for row in rows]
+        return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def _collate(self, row: PackedRow) -> dict[str, Tensor]:
+        """The tensors of one row, `[seq]`."""
+        padding = torch.full((row.num_padding,), self._pad_token_id)
+        ids = torch.cat([torch.from_numpy(row.input_ids), padding])
+        lengths = torch.tensor([*row.document_lengths.tolist(), row.num_padding])
+        starts = lengths.cumsum(0) - lengths  # [docs + 1], the padding last
+        labels = ids.clone()
+        labels[len(row.input_ids) :] = IGNORED_LABEL
+        labels[starts[:-1] if self._mask_documents else 0] = IGNORED_LABEL
+        if not self._mask_documents:
+            return {"input_ids": ids, "labels": labels}
+        position_ids = torch.arange(len(ids)) - starts.repeat_interleave(lengths)
+        return {"input_ids": ids, "labels": labels, "position_ids": position_ids}
