@@ -3,13 +3,18 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ragkit.models.loading import load_model
     from ragkit.retrieval.build import build_index
     from ragkit.retrieval.retriever import Retriever
 
 __version__ = "0.1.0"
-__all__ = ["Retriever", "build_index"]
+__all__ = ["Retriever", "build_index", "load_model"]
 
-_HOMES = {"build_index": "ragkit.retrieval.build", "Retriever": "ragkit.retrieval.retriever"}
+_HOMES = {
+    "build_index": "ragkit.retrieval.build",
+    "load_model": "ragkit.models.loading",
+    "Retriever": "ragkit.retrieval.retriever",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,7 @@
 """Recipes: a YAML file that fits a frozen dataclass, overridden by `key=value`."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -50,6 +51,11 @@ def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T
     for override in overrides:
         _assign(tree, override)
     return fit_config(schema, tree, origin=str(path))
+
+
+def data_folder(data_dir: str) -> Path:
+    """Where recipes find data: `data_dir`, or `RAGKIT_DATA`, or `data` if both are empty."""
+    return Path(data_dir or os.environ.get("RAGKIT_DATA", "") or "data")
 
 
 def read_tree(path: Path) -> dict[str, Any]:

@@ -5,18 +5,25 @@ from typing import Annotated
 import typer
 
 import ragkit
-from ragkit.cli import build, evaluate, index
+from ragkit.cli import build, evaluate, evaluate_lm, generate, index, models, pretrain
 
 app = typer.Typer(
-    help="Retrieval-augmented language models: build an index, search it, measure it.",
+    help="Retrieval-augmented language models: build an index, search it, train with it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 index_app = typer.Typer(help="Build, search and check an index.", no_args_is_help=True)
-eval_app = typer.Typer(help="Measure retrieval.", no_args_is_help=True, cls=evaluate.RecipeGroup)
+eval_app = typer.Typer(
+    help="Measure retrieval and language models.", no_args_is_help=True, cls=evaluate.RecipeGroup
+)
+models_app = typer.Typer(help="List, describe and export language models.", no_args_is_help=True)
 app.add_typer(index_app, name="index")
 app.add_typer(eval_app, name="eval")
+app.add_typer(models_app, name="models")
+
+app.command("pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain)
+app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
 
 index_app.command("build", epilog=build.EXAMPLE)(build.build)
 index_app.command("search", epilog=index.SEARCH_EXAMPLE)(index.search)
@@ -24,7 +31,11 @@ index_app.command("info", epilog="Example: ragkit index info my.index --json")(i
 index_app.command("check", epilog="Example: ragkit index check my.index -k 10")(index.check)
 index_app.command("verify", epilog="Example: ragkit index verify my.index")(index.verify)
 eval_app.command("retrieval", epilog=evaluate.EXAMPLE)(evaluate.retrieval)
+eval_app.command("perplexity", epilog=evaluate_lm.EXAMPLE)(evaluate_lm.perplexity)
 eval_app.command(evaluate.RECIPE_COMMAND, hidden=True)(evaluate.recipe)
+models_app.command("list", epilog="Example: ragkit models list")(models.list_presets)
+models_app.command("describe", epilog=models.DESCRIBE_EXAMPLE)(models.describe_model)
+models_app.command("export", epilog=models.EXPORT_EXAMPLE)(models.export)
 
 
 def _show_version(wanted: bool) -> None:
@@ -40,4 +51,4 @@ def _root(
         typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Retrieval-augmented language models: build an index, search it, measure it."""
+    """Retrieval-augmented language models: build an index, search it, train with it."""

@@ -17,6 +17,7 @@ from ragkit.cli.common import (
     Verbose,
     verbosity,
 )
+from ragkit.cli.evaluate_lm import show_perplexity
 from ragkit.cli.running import print_json, reporting
 
 if TYPE_CHECKING:
@@ -75,11 +76,28 @@ def recipe(
 ) -> None:
     """Build what a recipe describes, and measure it."""
     with reporting(as_json=as_json, verbosity=verbosity(verbose, quiet), resumable=True):
-        from ragkit.config import find_recipe, load_config
-        from ragkit.evaluation.recipe import RetrievalRecipe, run_retrieval
+        from ragkit.config import find_recipe, read_tree
 
-        chosen = load_config(RetrievalRecipe, find_recipe(name), overrides or [])
-        _show(run_retrieval(chosen), title=name, as_json=as_json)
+        path = find_recipe(name)
+        run = _run_perplexity if read_tree(path).get("kind") == "perplexity" else _run_retrieval
+        run(path, overrides or [], title=name, as_json=as_json)
+
+
+def _run_retrieval(path: Path, overrides: list[str], *, title: str, as_json: bool) -> None:
+    from ragkit.config import load_config
+    from ragkit.evaluation.recipe import RetrievalRecipe, run_retrieval
+
+    _show(
+        run_retrieval(load_config(RetrievalRecipe, path, overrides)), title=title, as_json=as_json
+    )
+
+
+def _run_perplexity(path: Path, overrides: list[str], *, title: str, as_json: bool) -> None:
+    from ragkit.config import load_config
+    from ragkit.evaluation.perplexity_recipe import PerplexityRecipe, run_perplexity
+
+    report = run_perplexity(load_config(PerplexityRecipe, path, overrides))
+    show_perplexity(report, title=title, as_json=as_json)
 
 
 def _show(report: "RetrievalReport", *, title: str, as_json: bool) -> None:

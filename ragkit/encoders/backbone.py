@@ -102,14 +102,14 @@ def _quiet() -> Iterator[None]:
     """Silence transformers' progress bars and load reports within the block only."""
     had_bar = transformers_logging.is_progress_bar_enabled()
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if had_bar:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

@@ -1,10 +1,9 @@
 """A recipe that builds an index of a judged collection and measures how well it is searched."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
-from ragkit.config import config
+from ragkit.config import config, data_folder
 from ragkit.evaluation.judgements import read_qrels, read_queries
 from ragkit.evaluation.retrieval import RetrievalReport, evaluate_index
 from ragkit.retrieval.build import load_build_encoder, run_build
@@ -35,7 +34,7 @@ def run_retrieval(recipe: RetrievalRecipe) -> RetrievalReport:
         DataError: A file of the collection is missing or malformed.
         IndexStateError: `out` holds an index of something else.
     """
-    data = Path(recipe.data_dir or os.environ.get("RAGKIT_DATA", "data"))
+    data = data_folder(recipe.data_dir)
     queries, qrels = read_queries(data / recipe.queries), read_qrels(data / recipe.qrels)
     encoder = load_build_encoder(recipe.build)
     inputs = [str(data / name) for name in recipe.inputs]

@@ -70,7 +70,7 @@ def train_bpe(
     )
     backend.train_from_iterator(track(texts, description="Reading texts for BPE"), trainer)
     _require_size(backend.get_vocab_size(), vocab_size)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special_tokens)  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special_tokens)
     if out is not None:
         tokenizer.save_pretrained(out)
     return tokenizer

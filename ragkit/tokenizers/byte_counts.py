@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import decoders
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -26,20 +27,14 @@ def token_byte_counts(tokenizer: PreTrainedTokenizerBase) -> NDArray[np.int64]:
     Raises:
         ConfigError: The tokens do not spell bytes.
     """
-    from tokenizers import pre_tokenizers
-
-    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
-    special = set(tokenizer.all_special_ids)
-    vocabulary = tokenizer.get_vocab()
+    if not isinstance(tokenizer.backend_tokenizer.decoder, decoders.ByteLevel):
+        raise ConfigError(
+            "expected a byte-level vocabulary: bits per byte need a tokenizer whose tokens spell "
+            "bytes, such as train_bpe makes"
+        )
+    special, vocabulary = set(tokenizer.all_special_ids), tokenizer.get_vocab()
     counts = np.zeros(1 + max(vocabulary.values()), np.int64)
     for token, number in vocabulary.items():
-        if number in special:
-            continue
-        # One letter of this alphabet is one byte.
-        if not alphabet.issuperset(token):
-            raise ConfigError(
-                f"expected a byte-level vocabulary, found the token {token!r}: bits per byte need "
-                "a tokenizer whose tokens spell bytes, such as train_bpe makes"
-            )
-        counts[number] = len(token)
+        # One letter of a byte-level token stands for one byte.
+        counts[number] = 0 if number in special else len(token)
     return counts

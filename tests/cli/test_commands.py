@@ -30,6 +30,18 @@ COMMANDS = {
     "index check": cli.index_app,
     "index verify": cli.index_app,
     "eval retrieval": cli.eval_app,
+    "eval perplexity": cli.eval_app,
+    "models list": cli.models_app,
+    "models describe": cli.models_app,
+    "models export": cli.models_app,
+    "pretrain": cli.app,
+    "generate": cli.app,
+}
+GROUPS = {
+    "index ": cli.index_app,
+    "eval ": cli.eval_app,
+    "models ": cli.models_app,
+    "": cli.app,
 }
 
 
@@ -183,8 +195,8 @@ def test_help_fits_and_shows_an_example(command):
 
 def test_every_command_is_known_to_these_tests():
     known = {
-        f"{group} {command.name}"
-        for group, commands in (("index", cli.index_app), ("eval", cli.eval_app))
+        f"{group}{command.name}"
+        for group, commands in GROUPS.items()
         for command in commands.registered_commands
         if not command.hidden
     }

@@ -6,12 +6,28 @@ import pytest
 import yaml
 
 from ragkit.config import find_recipe, load_config
+from ragkit.evaluation.perplexity_recipe import PerplexityRecipe
 from ragkit.evaluation.recipe import RetrievalRecipe
+from ragkit.finetune.pretrain import PretrainRecipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-NAMES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
-SCHEMAS = {"retrieval": RetrievalRecipe}
-COMMANDS = {"retrieval": "ragkit eval"}
+LAUNCH = FOLDER / "accelerate"  # read by accelerate, not by ragkit
+NAMES = sorted(
+    str(path.relative_to(FOLDER).with_suffix(""))
+    for path in FOLDER.rglob("*.yaml")
+    if LAUNCH not in path.parents
+)
+SCHEMAS = {
+    "retrieval": RetrievalRecipe,
+    "perplexity": PerplexityRecipe,
+    "pretrain": PretrainRecipe,
+}
+COMMANDS = {
+    "retrieval": "ragkit eval",
+    "perplexity": "ragkit eval",
+    "pretrain": "ragkit pretrain",
+}
+PLACES = ("queries", "qrels", "out", "tokens")
 
 
 def test_every_recipe_is_found():
@@ -47,5 +63,5 @@ def test_a_recipe_starts_with_its_command(name):
 def test_a_recipe_names_data_below_data_dir(name):
     recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
 
-    files = [*recipe["inputs"], recipe["queries"], recipe["qrels"], recipe["out"]]
+    files = [*recipe["inputs"], *(recipe[name] for name in PLACES if name in recipe)]
     assert not [file for file in files if Path(file).is_absolute() or ".." in Path(file).parts]

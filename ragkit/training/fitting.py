@@ -1,0 +1,54 @@
+"""What a model must be like to be trained."""
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from ragkit.errors import ConfigError
+
+
+def require_loss_arguments(model: PreTrainedModel, *, accepted: bool) -> None:
+    """Refuse a model whose forward has no room for `num_items_in_batch`.
+
+    Args:
+        accepted: What transformers found out about it.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not accepted:
+        raise ConfigError(
+            f"{type(model).__name__} must take num_items_in_batch and divide its loss by it, but "
+            "its forward has no **kwargs: let it take them, and pass them on to the loss"
+        )
+
+
+def require_float32(model: PreTrainedModel) -> None:
+    """Refuse trainable weights in which small updates would be lost.
+
+    Raises:
+        ConfigError: Some are in another type.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            raise ConfigError(
+                f"trainable weights must be in float32, but {name} is in {parameter.dtype}: load "
+                "the model with dtype=torch.float32; bf16 computes in bfloat16 all the same"
+            )
+
+
+def require_equal_weights(model: PreTrainedModel, accelerator: Accelerator) -> None:
+    """Refuse weights that differ between processes: FSDP would take a shard of each.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    if accelerator.num_processes == 1:
+        return
+    sums = [parameter.detach().double().sum() for parameter in model.parameters()]
+    checksum = torch.stack(sums).sum().to(accelerator.device)
+    if accelerator.gather(checksum).unique().numel() > 1:
+        raise ConfigError(
+            "the processes must start from equal weights, but theirs differ: set the seed before "
+            "the model is made"
+        )
