@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ragkit.data import ReadOptions, Rejects, read_documents, sources
-from ragkit.models.publishing import published
+from ragkit.storage import published_folder
 from ragkit.tokenizers import train_bpe
 
 FACTS = "made_from.json"
@@ -27,7 +27,7 @@ def prepare_tokenizer(
     """
     facts = _facts(inputs, vocab_size, options)
     if _read(out / FACTS) != facts:
-        with published(out, mend="free some space or choose another folder") as folder:
+        with published_folder(out) as folder:
             with Rejects() as rejects:
                 documents = read_documents(inputs, options=options, rejects=rejects)
                 texts = (document.text for document in documents)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ragkit.index.storage import storage_errors, sync_folder
+from ragkit.storage import storage_errors, sync_folder
 
 
 class Journal:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ragkit.errors import IndexCorruptError
 from ragkit.index.passages import Passages
-from ragkit.index.storage import HashingFile
+from ragkit.storage import HashingFile
 
 SCHEMA = pa.schema([("key", pa.uint64()), ("row", pa.int64())])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ragkit.errors import IndexLockedError, StorageError
-from ragkit.index.storage import storage_errors
+from ragkit.storage import storage_errors
 
 if sys.platform == "win32":
     import msvcrt

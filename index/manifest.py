@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from ragkit.errors import IndexCorruptError, IndexStateError
 from ragkit.index.layout import Layout
-from ragkit.index.storage import durable_file
+from ragkit.storage import durable_file
 from ragkit.types import Metric
 
 FORMAT = "ragkit-index"

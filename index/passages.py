@@ -13,7 +13,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from ragkit.errors import IndexCorruptError
-from ragkit.index.storage import HashingFile
+from ragkit.storage import HashingFile
 from ragkit.types import Passage
 
 # All record batches but the last have this many rows, so that a row's batch is a shift away.

@@ -18,8 +18,8 @@ from ragkit.index.faiss.ann import AnnIndex
 from ragkit.index.keys import Keys, write_keys
 from ragkit.index.manifest import FileEntry, SegmentEntry
 from ragkit.index.passages import Passages, id_order, write_passages
-from ragkit.index.storage import HashingFile, durable_file, hash_file, remove_file
 from ragkit.index.vectors import VectorDtype, Vectors, encode
+from ragkit.storage import HashingFile, durable_file, hash_file, remove_file
 from ragkit.types import Metric
 
 HASH_ROWS = 4096

@@ -9,7 +9,7 @@ from ragkit.errors import IndexCorruptError, IndexStateError
 from ragkit.index.layout import Layout
 from ragkit.index.manifest import FileEntry, Manifest, read_current, read_pointer
 from ragkit.index.segment import check_file, open_segment
-from ragkit.index.storage import hash_file
+from ragkit.storage import hash_file
 from ragkit.types import Metric
 
 

@@ -10,7 +10,7 @@ from ragkit.errors import IndexStateError
 from ragkit.index.differences import differences
 from ragkit.index.journal import Journal
 from ragkit.index.layout import Layout, new_segment_id
-from ragkit.index.storage import durable_file, make_folder
+from ragkit.storage import durable_file, make_folder
 
 Resume = Literal["auto", "never", "require"]
 

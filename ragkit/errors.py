@@ -39,6 +39,10 @@ class CheckpointError(RagkitError):
     exit_code = 2
 
 
+class DivergedError(RagkitError):
+    """The loss or the gradients of a training run are no longer finite."""
+
+
 class IndexStateError(RagkitError):
     """The index, or a partial build of it, does not fit what was asked of it."""
 

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ragkit.errors import CheckpointError, ConfigError, HubError, MissingDependencyError
@@ -53,6 +55,23 @@ def canonical_name(spec: str) -> str:
 def snapshot_revision(folder: Path) -> str | None:
     """The commit that a folder of the hub's cache holds; `None` for any other folder."""
     return folder.name if folder.parent.name == "snapshots" else None
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the progress bars and load reports of transformers within the block only."""
+    from transformers.utils import logging as transformers_logging
+
+    had_bar = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bar:
+            transformers_logging.enable_progress_bar()
 
 
 def _is_hub_id(spec: str) -> bool:

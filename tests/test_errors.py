@@ -14,6 +14,7 @@ EXIT_CODES = {
     "MissingDependencyError": 2,
     "ModelMismatchError": 4,
     "RagkitError": 1,
+    "DivergedError": 1,
     "RecallError": 7,
     "ShapeError": 2,
     "StorageError": 6,

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from ragkit.errors import ConfigError, DataError
+from ragkit.storage import hash_file
 
 FORMAT = "ragkit-tokens-1"
 TOKENS, OFFSETS, NUM_BYTES, HASHES = "tokens.bin", "offsets.npy", "num_bytes.npy", "hashes.npy"
 FACTS = "store.json"
-
-_BLOCK_BYTES = 1 << 20
 
 
 class Split(NamedTuple):
@@ -128,15 +126,6 @@ def damaged(path: Path, what: str) -> DataError:
         f"the token store's file {path} {what}: delete the folder {path.parent} and run the same "
         "command again, it is made anew from the corpus"
     )
-
-
-def hash_file(path: Path) -> str:
-    """xxh3-128 of a file's bytes, in hex."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +26,9 @@ from ragkit.data.token_store import (
     OFFSETS,
     TOKENS,
     TokenStore,
-    hash_file,
 )
-from ragkit.errors import ConfigError, DataError, RagkitError, StorageError
+from ragkit.errors import ConfigError, DataError
+from ragkit.storage import hash_file, published_folder
 from ragkit.types import Document
 
 if TYPE_CHECKING:
@@ -52,8 +49,7 @@ def tokenize_corpus(
 
     The same are the files (by content), the read options, the tokenizer and the special tokens. A
     store made from anything else is replaced. Memory does not grow with the corpus, but for 24
-    bytes a document. One process at a time may write to `out`; one that is killed leaves a folder
-    `.NAME.partial-*` beside it, which can be deleted.
+    bytes a document. One process at a time may write to `out`.
 
     Args:
         inputs: As `read_documents` takes them, without stdin.
@@ -72,7 +68,7 @@ def tokenize_corpus(
     if found is not None and found.made_from == made_from:
         found.verify()
         return found
-    with _published(out) as folder, Rejects() as rejects:
+    with published_folder(out) as folder, Rejects() as rejects:
         documents = read_documents(inputs, options=options, rejects=rejects)
         facts = _StoreWriter(folder, encoder).write(documents)
         rejects.check(facts["num_documents"] + rejects.refused, max_rejects)
@@ -106,30 +102,6 @@ def _open_existing(out: Path) -> TokenStore | None:
             "needed"
         )
     return TokenStore(out)
-
-
-@contextmanager
-def _published(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `out` when the block ends, or vanishes if it fails."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-        try:
-            partial = scratch / "new"
-            partial.mkdir()
-            yield partial
-            if out.exists():
-                out.rename(scratch / "old")
-            partial.rename(out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except RagkitError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"the token store {out} could not be written ({error.strerror or error}): free space "
-            "or choose another place, then run again"
-        ) from error
 
 
 class _StoreWriter:

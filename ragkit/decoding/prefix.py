@@ -71,7 +71,7 @@ class ModelPrefix:
         tokens, self._padding = left_pad(prompts)
         self._prompts = tokens.to(model.device)
         self._length = 0
-        self._set_mask()
+        self._set_pads()
 
     @torch.inference_mode()
     def read_prompts(self) -> Tensor:
@@ -88,21 +88,21 @@ class ModelPrefix:
         """Forget all rows but those at `rows`, `[kept]`."""
         self._cache.reorder_cache(cast(torch.LongTensor, rows))
         self._padding = [self._padding[row] for row in rows.tolist()]
-        self._set_mask()
+        self._set_pads()
 
-    def _set_mask(self) -> None:
+    def _set_pads(self) -> None:
         """Padding of the rows `[batch, 1]`; `None` if there is none, where a model is faster."""
         padding = torch.tensor(self._padding, device=self._model.device)[:, None]
-        self._hidden = padding if any(self._padding) else None
+        self._pads = padding if any(self._padding) else None
 
     def _read(self, tokens: Tensor) -> Tensor:
         """Logits after the last of `tokens` `[batch, seq]`, `[batch, vocab]`."""
         start, self._length = self._length, self._length + tokens.shape[1]
         inputs: dict[str, Tensor] = {}
-        if self._hidden is not None:
+        if self._pads is not None:
             places = torch.arange(self._length, device=tokens.device)[None]  # [1, seq]
-            inputs["attention_mask"] = (places >= self._hidden).long()
-            inputs["position_ids"] = (places[:, start:] - self._hidden).clamp(min=0)
+            inputs["attention_mask"] = (places >= self._pads).long()
+            inputs["position_ids"] = (places[:, start:] - self._pads).clamp(min=0)
         output = self._model(
             input_ids=tokens,
             past_key_values=self._cache,

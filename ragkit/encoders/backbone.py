@@ -14,9 +14,9 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from ragkit.errors import CheckpointError, ConfigError
+from ragkit.hub import quiet_transformers
 
 # Stands for "no limit" where neither position table nor tokenizer has one.
 NO_LIMIT = 32_768
@@ -44,7 +44,7 @@ def load_backbone(folder: Path, *, trust_remote_code: bool = False) -> nn.Module
         ConfigError: The model is of a kind that transformers does not know or trust.
         CheckpointError: Weights are missing, so that they would be random, or unreadable.
     """
-    with _translate_errors(folder), _quiet():
+    with _translate_errors(folder), quiet_transformers():
         config = load_config(folder, trust_remote_code=trust_remote_code)
         loader = AutoModelForTextEncoding if _is_half(config) else AutoModel
         model, report = loader.from_pretrained(
@@ -72,7 +72,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrain
         ConfigError: It has no fast version, or cuts texts on the left.
         CheckpointError: It is unreadable.
     """
-    with _translate_errors(folder), _quiet():
+    with _translate_errors(folder), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast or tokenizer.truncation_side != "right":
         raise ConfigError(
@@ -95,21 +95,6 @@ def _is_half(config: PreTrainedConfig) -> bool:
     """Whether the states come from the first half of an encoder-decoder, as in T5 and its kin."""
     saved_as_half = any(name.endswith("EncoderModel") for name in config.architectures or [])
     return bool(config.is_encoder_decoder) or saved_as_half
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and load reports within the block only."""
-    had_bar = transformers_logging.is_progress_bar_enabled()
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_bar:
-            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

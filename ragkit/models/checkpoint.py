@@ -10,10 +10,16 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.utils import logging as transformers_logging
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ragkit.errors import CheckpointError, ConfigError, RagkitError, StorageError
+from ragkit.hub import quiet_transformers
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -31,7 +37,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} has no config.json: {_mend_of(folder)}")
-    with translated_errors(folder), quiet():
+    with translated_errors(folder), quiet_transformers():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     require_causal(config, folder)
     _require_settings(folder)
@@ -100,19 +106,28 @@ def translated_errors(origin: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and load reports within the block only."""
-    had_bar = transformers_logging.is_progress_bar_enabled()
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if had_bar:
-            transformers_logging.enable_progress_bar()
+def save_checkpoint(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Write model, settings of `generate` and tokenizer to `folder`, weights as safetensors.
+
+    Raises:
+        CheckpointError: The settings of `generate` contradict each other.
+        StorageError: The disk gave out.
+    """
+    with quiet_transformers():
+        try:
+            model.save_pretrained(folder)
+        except ValueError as error:
+            raise CheckpointError(
+                f"generation_config.json does not make sense: {first_line(error)}: mend it in the "
+                "folder of the model"
+            ) from error
+        except SafetensorError as error:
+            raise StorageError(
+                f"cannot write {folder} ({first_line(error)}): free some space"
+            ) from error
+        tokenizer.save_pretrained(folder)
 
 
 def first_line(error: BaseException) -> str:

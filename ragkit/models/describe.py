@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ragkit.errors import ConfigError
-from ragkit.hub import resolve
-from ragkit.models.checkpoint import quiet, read_config, translated_errors
+from ragkit.hub import quiet_transformers, resolve
+from ragkit.models.checkpoint import read_config, translated_errors
 from ragkit.models.gguf import read_gguf_config
 from ragkit.models.llama3.presets import PRESETS, preset
 from ragkit.models.loading import choose_class
@@ -135,7 +135,7 @@ def _on_meta(config: PreTrainedConfig, name: str) -> PreTrainedModel:
     """The model without memory for its weights."""
     kind, config = choose_class(config, implementation="ragkit")
     make = getattr(kind, "from_config", kind)
-    with translated_errors(Path(name)), quiet(), torch.device("meta"):
+    with translated_errors(Path(name)), quiet_transformers(), torch.device("meta"):
         return make(config)
 
 

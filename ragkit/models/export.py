@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from ragkit.errors import ConfigError
-from ragkit.models.checkpoint import read_config
+from ragkit.models.checkpoint import read_config, save_checkpoint
 from ragkit.models.loading import find_checkpoint, load_weights
-from ragkit.models.publishing import published, save_checkpoint
 from ragkit.models.tokenizing import load_tokenizer, require_vocabulary
+from ragkit.storage import published_folder
 
 
 def export_model(
@@ -35,7 +35,7 @@ def export_model(
     cpu = torch.device("cpu")
     model = load_weights(folder, config, implementation="transformers", dtype="auto", device=cpu)
     require_vocabulary(tokenizer, model, folder)
-    with published(target, mend="free some space, or choose another folder") as partial:
+    with published_folder(target) as partial:
         save_checkpoint(model, tokenizer, partial)
     return target
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from filelock import FileLock
 from transformers import (
     AutoConfig,
@@ -23,17 +22,21 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_gguf_available
 
-from ragkit.errors import CheckpointError, MissingDependencyError
-from ragkit.models.checkpoint import first_line, quiet, require_causal, translated_errors
-from ragkit.models.publishing import published, remove_partial, save_checkpoint, storage_errors
+from ragkit.errors import CheckpointError, MissingDependencyError, StorageError
+from ragkit.hub import quiet_transformers
+from ragkit.models.checkpoint import (
+    first_line,
+    require_causal,
+    save_checkpoint,
+    translated_errors,
+)
 from ragkit.models.tensors import require_exact
+from ragkit.storage import hash_file, make_folder, published_folder
 
 CONVERSION = 1
 """Counts up when a conversion gives another result, so that old ones are not read."""
 
 _MAGIC = b"GGUF"
-_MEND = "free some space, or set RAGKIT_CACHE to a folder on another disk"
-_READ_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +61,18 @@ def convert_gguf(path: Path) -> Path:
         StorageError: The cache cannot be written.
     """
     _require_gguf(path)
-    folder = cache_folder() / "models" / f"{_hash_file(path)}-{CONVERSION}"
+    with translated_errors(path):
+        folder = cache_folder() / "models" / f"{hash_file(path)}-{CONVERSION}"
     if folder.is_dir():
         return folder
-    with storage_errors(folder, mend=_MEND):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_suffix(".lock"))
-        lock.acquire()
-    with lock:
-        if not folder.is_dir():
-            remove_partial(folder)
-            with published(folder, mend=_MEND) as partial:
-                _convert(path, partial)
+    try:
+        make_folder(folder.parent)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                with published_folder(folder) as partial:
+                    _convert(path, partial)
+    except OSError as error:  # StorageError is one
+        raise StorageError(f"{error}; RAGKIT_CACHE names another folder") from error
     return folder
 
 
@@ -134,7 +137,7 @@ def _require_gguf(path: Path) -> None:
 
 @contextmanager
 def _translated_errors(path: Path) -> Iterator[None]:
-    with translated_errors(path), quiet():
+    with translated_errors(path), quiet_transformers():
         try:
             yield
         except (ValueError, LookupError) as error:
@@ -142,12 +145,3 @@ def _translated_errors(path: Path) -> Iterator[None]:
                 f"{path} is cut short, or of a kind that transformers does not read "
                 f"({first_line(error)}): fetch it again, or choose another quantisation"
             ) from error
-
-
-def _hash_file(path: Path) -> str:
-    """xxh3-128 of the whole file: a second per 10 GB, nothing beside reading the weights."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

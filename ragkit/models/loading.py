@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from ragkit.errors import ConfigError
-from ragkit.hub import resolve
-from ragkit.models.checkpoint import quiet, read_config, require_weights, translated_errors
+from ragkit.hub import quiet_transformers, resolve
+from ragkit.models.checkpoint import read_config, require_weights, translated_errors
 from ragkit.models.gguf import convert_gguf
 from ragkit.models.llama3 import Llama3Config, Llama3ForCausalLM
 from ragkit.models.llama3.presets import PRESETS
@@ -108,7 +108,7 @@ def load_weights(
     """
     require_weights(folder)
     kind, config = choose_class(config, implementation=implementation)
-    with translated_errors(folder), quiet():
+    with translated_errors(folder), quiet_transformers():
         model, report = kind.from_pretrained(
             folder,
             config=config,

@@ -7,7 +7,8 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ragkit.errors import CheckpointError
-from ragkit.models.checkpoint import first_line, quiet
+from ragkit.hub import quiet_transformers
+from ragkit.models.checkpoint import first_line
 
 LLAMA3_PAD_TOKEN = "<|finetune_right_pad_id|>"
 """Reserved for padding in the vocabulary of Llama 3.1 and later, though no config names it."""
@@ -30,7 +31,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "`tokenizer.save_pretrained`, or copy the tokenizer*.json of the model it comes from"
         )
     try:
-        with quiet():
+        with quiet_transformers():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise CheckpointError(

@@ -11,12 +11,12 @@ from ragkit.encoders import load_encoder
 from ragkit.encoders.base import Encoder
 from ragkit.index.layout import MARKER_TEXT, Layout
 from ragkit.index.lock import writer_lock
-from ragkit.index.storage import make_folder, storage_errors, sync_folder
 from ragkit.index.workspace import clear
 from ragkit.retrieval.embed import read_matrix
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.report import BuildReport
 from ragkit.retrieval.stages import Build
+from ragkit.storage import make_folder, storage_errors, sync_folder
 
 
 def build_index(

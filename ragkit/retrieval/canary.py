@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ragkit.encoders.base import Encoder
 from ragkit.errors import ConfigError, IndexCorruptError, ModelMismatchError
 from ragkit.index.manifest import FileEntry, Manifest
-from ragkit.index.storage import durable_file, hash_file
+from ragkit.storage import durable_file, hash_file
 
 TEXTS = (
     "What is the capital of France?",

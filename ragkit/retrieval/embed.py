@@ -13,10 +13,10 @@ from ragkit.console import progress
 from ragkit.data import Rejects
 from ragkit.encoders.base import Encoder
 from ragkit.errors import ConfigError, DataError, ShapeError
-from ragkit.index.storage import durable_file, hash_file
 from ragkit.index.vectors import VectorDtype, Vectors, encode
 from ragkit.index.workspace import Workspace
 from ragkit.retrieval.prepare import Part
+from ragkit.storage import durable_file, hash_file
 from ragkit.types import Metric
 
 # Shorter vectors have no direction that could be compared.

@@ -12,7 +12,6 @@ from ragkit.data import Rejects, read_documents
 from ragkit.encoders.base import Encoder
 from ragkit.errors import DataError
 from ragkit.index.choose import AnnChoice
-from ragkit.index.storage import free_bytes
 from ragkit.index.vectors import VALUE_BYTES
 from ragkit.retrieval.ann import (
     choose,
@@ -25,6 +24,7 @@ from ragkit.retrieval.embed import read_matrix
 from ragkit.retrieval.options import BuildOptions
 from ragkit.retrieval.stages import common_dim, require_encoder
 from ragkit.retrieval.units import format_size
+from ragkit.storage import free_bytes
 from ragkit.types import Document
 
 SCHEMA = "ragkit.plan/1"

@@ -16,9 +16,9 @@ from ragkit.data import Rejects
 from ragkit.encoders.base import Tokens
 from ragkit.errors import DataError
 from ragkit.index.passages import SCHEMA, to_batch
-from ragkit.index.storage import HashingFile, storage_errors
 from ragkit.retrieval.cutting import Cutter, Row
 from ragkit.retrieval.options import BuildOptions
+from ragkit.storage import HashingFile, storage_errors
 from ragkit.types import Document
 
 DOCUMENTS_AT_ONCE = 256

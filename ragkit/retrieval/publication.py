@@ -21,11 +21,23 @@ from ragkit.index.manifest import (
     read_pointer,
 )
 from ragkit.index.segment import entry_of
-from ragkit.index.storage import make_folder, remove_file, remove_folder, rename_folder
 from ragkit.index.workspace import Workspace, clear
 from ragkit.retrieval.ann import Indexed
 from ragkit.retrieval.canary import write_canary
-from ragkit.retrieval.environment import versions
+from ragkit.storage import make_folder, remove_file, remove_folder, rename_folder
+from ragkit.versions import versions
+
+PACKAGES = (
+    "faiss-cpu",
+    "faiss-gpu",
+    "faiss-gpu-cuvs",
+    "numpy",
+    "pyarrow",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ def publish_build(
         parent=None if current is None else current.generation,
         uuid=str(uuid.uuid4()) if current is None else current.uuid,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        versions=versions(),
+        versions=versions(PACKAGES),
         dim=built.dim,
         metric=built.metric,
         vector_dtype=built.keep_vectors,

@@ -10,8 +10,8 @@ from ragkit.encoders.base import Encoder
 from ragkit.errors import IndexStateError
 from ragkit.index.differences import differences
 from ragkit.index.manifest import Manifest
-from ragkit.index.storage import hash_file
 from ragkit.retrieval.options import BuildOptions
+from ragkit.storage import hash_file
 
 REQUEST = (
     "ann",

@@ -14,7 +14,6 @@ from ragkit.errors import ConfigError, DataError
 from ragkit.index.layout import Layout
 from ragkit.index.manifest import Manifest, read_current
 from ragkit.index.segment import SegmentFolder, content_hash
-from ragkit.index.storage import require_free
 from ragkit.index.vectors import VALUE_BYTES
 from ragkit.index.workspace import Workspace, clear
 from ragkit.retrieval.ann import (
@@ -46,6 +45,7 @@ from ragkit.retrieval.settings import (
     require_same_index,
     require_same_input,
 )
+from ragkit.storage import require_free
 
 # Ready vectors that are compared with those of the encoder that is named for them.
 COMPARED = 4

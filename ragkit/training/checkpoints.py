@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ragkit.errors import StorageError
-from ragkit.index.storage import durable_file, free_bytes, make_folder, storage_errors, sync_folder
+from ragkit.storage import durable_file, free_bytes, make_folder, storage_errors, sync_folder
 
 PREFIX = "checkpoint-"
 STATE_NAME = "ragkit_state.json"

@@ -2,30 +2,20 @@
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
-PACKAGES = (
-    "ragkit",
-    "accelerate",
-    "numpy",
-    "peft",
-    "safetensors",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
+from ragkit.versions import versions
+
+PACKAGES = ("accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
 
 
 def environment(arguments: TrainingArguments) -> dict[str, Any]:
     """What a run ran on, as JSON values."""
     return {
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in PACKAGES},
-        "platform": platform.platform(),
+        **versions(PACKAGES),
         "device": device_name(arguments.device),
         "num_processes": arguments.world_size,
         "num_threads": torch.get_num_threads(),

@@ -10,7 +10,7 @@ import yaml
 
 from ragkit.config import read_tree
 from ragkit.errors import ConfigError
-from ragkit.index.storage import durable_file, make_folder
+from ragkit.storage import durable_file, make_folder
 from ragkit.training.journal import Journal
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ragkit.index.storage import durable_file, storage_errors
+from ragkit.storage import durable_file, storage_errors
 
 
 class Journal:

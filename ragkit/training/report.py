@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ragkit.index.storage import durable_file
+from ragkit.storage import durable_file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def train(  # noqa: PLR0913 - half of them have defaults
         ConfigError: Options, model and hardware do not fit one another, or `out` holds another run.
         DataError: There are no rows, or no targets in them.
         MissingDependencyError: A package that `report_to` needs is absent.
-        RagkitError: Loss or gradients are no longer finite.
+        DivergedError: Loss or gradients are no longer finite.
         StorageError: The disk is full or failing; the last checkpoint is still there.
     """
     folder, objective = RunFolder(out), objective or NextToken()

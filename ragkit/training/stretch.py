@@ -11,9 +11,9 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from ragkit.console import Bar, progress
 from ragkit.errors import ConfigError
-from ragkit.index.storage import durable_file
-from ragkit.models.checkpoint import quiet
+from ragkit.hub import quiet_transformers
 from ragkit.nn.flops import peak_flops, training_flops_per_token
+from ragkit.storage import durable_file
 from ragkit.training.checkpoints import writing
 from ragkit.training.environment import environment
 from ragkit.training.pace import Pace
@@ -44,7 +44,7 @@ class Stretch:
         left = self._arguments.max_steps - self._task.start_step
         if self._is_first:
             self._begin()
-        with quiet():
+        with quiet_transformers():
             with _use_cache_kept(self._model), StopRequest() as stop:
                 trainer = self._make_trainer(stop)
                 with progress("train", total=left, shown=self._is_first) as bar:
@@ -60,8 +60,14 @@ class Stretch:
         """Cut the journals back to the checkpoint; note what goes on from there."""
         for journal in self._task.folder.journals:
             journal.cut(self._task.start_step)
-        with durable_file(self._task.folder.environment) as file:
-            file.write((json.dumps(environment(self._arguments), indent=1) + "\n").encode())
+        path, now = self._task.folder.environment, environment(self._arguments)
+        if self._task.start and path.is_file():
+            former = json.loads(path.read_text(encoding="utf-8"))
+            changed = [name for name in now if former.get(name) != now[name]]
+            if changed:
+                logger.warning("the run goes on with other %s: bits may differ", ", ".join(changed))
+        with durable_file(path) as file:
+            file.write((json.dumps(now, indent=1) + "\n").encode())
 
     def _make_trainer(self, stop: StopRequest) -> RagkitTrainer:
         return RagkitTrainer(

@@ -16,7 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from ragkit.errors import ConfigError, DataError, RagkitError
+from ragkit.errors import ConfigError, DataError, DivergedError
 from ragkit.training.checkpoints import writing
 from ragkit.training.evaluating import Evaluation, evaluate
 from ragkit.training.fitting import (
@@ -140,6 +140,10 @@ class RagkitTrainer(Trainer):
         loss = loss * self.accelerator.num_processes
         return (loss, None) if return_outputs else loss
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """0: transformers' estimate, which counts all weights for each batch, is not used."""
+        return 0
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Write a line of the metrics, and tell the callbacks."""
         if "loss" in logs:
@@ -197,7 +201,7 @@ class RagkitTrainer(Trainer):
             return
         last = self._task.checkpoints.latest()
         good = f"the last good checkpoint is {last.path}" if last else "there is no checkpoint yet"
-        raise RagkitError(
+        raise DivergedError(
             f"step {step} has loss {loss_nats} and gradient norm {grad_norm}, both must be finite; "
             f"{good}: lower the learning rate, warm up longer, or look at the rows of that step"
         )

@@ -189,7 +189,7 @@ def test_folder_with_something_else_is_not_replaced(corpus, tmp_path, tokenizer)
 def test_place_that_cannot_be_written_is_a_storage_error(corpus, tmp_path, tokenizer):
     (tmp_path / "file").write_text("not a folder")
 
-    with pytest.raises(StorageError, match="choose another place"):
+    with pytest.raises(StorageError, match="check the path"):
         tokenize_corpus([corpus], tmp_path / "file" / "store", tokenizer=tokenizer)
 
 

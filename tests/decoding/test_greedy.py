@@ -245,3 +245,18 @@ def test_results_come_in_the_order_of_the_prompts(prompts, batch_size):
 
 def test_no_prompts_give_no_results():
     assert generate_tokens(tiny_llama(), []) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_gpu_gives_the_tokens_of_a_cpu(temperature):
+    model, options = (
+        tiny_llama(seed=4),
+        GenerationOptions(max_new_tokens=9, temperature=temperature),
+    )
+    prompts = [[7, 8, 9], [10], [11, 12]]
+    on_cpu = generate_tokens(model, prompts, options=options)
+
+    on_gpu = generate_tokens(model.to("cuda"), prompts, options=options)
+
+    assert on_gpu == on_cpu

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ragkit.errors import IndexCorruptError
 from ragkit.index.keys import Keys, write_keys
 from ragkit.index.passages import BATCH_ROWS, Passages, id_order, to_batch, write_passages
-from ragkit.index.storage import durable_file
+from ragkit.storage import durable_file
 from ragkit.types import Passage
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

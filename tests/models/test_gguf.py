@@ -138,7 +138,7 @@ def test_a_cache_that_cannot_be_written_says_how_to_choose_another(path, tmp_pat
     (tmp_path / "occupied").write_text("a file")
     monkeypatch.setenv("RAGKIT_CACHE", str(tmp_path / "occupied"))
 
-    with pytest.raises(StorageError, match="set RAGKIT_CACHE to a folder on another disk"):
+    with pytest.raises(StorageError, match="RAGKIT_CACHE names another folder"):
         convert_gguf(path)
 
 

@@ -1,5 +1,6 @@
 """A run that was killed ends as if nothing had happened, to the last bit."""
 
+import json
 import os
 import random
 import signal
@@ -194,6 +195,18 @@ def test_rows_that_were_trained_on_are_not_read_again(tmp_path):
 
     # One row to see how long rows are, and two updates of two batches of two.
     assert rows.reads == 1 + 2 * 4
+
+
+def test_another_environment_is_told(tmp_path, caplog):
+    interrupt(tmp_path, calls=9)
+    path = tmp_path / "environment.json"
+    former = json.loads(path.read_text())
+    path.write_text(json.dumps({**former, "torch": "0.1", "num_threads": 64}))
+
+    run(tmp_path)
+
+    assert "the run goes on with other torch, num_threads: bits may differ" in caplog.text
+    assert json.loads(path.read_text()) == former
 
 
 def test_other_rows_are_refused(tmp_path):

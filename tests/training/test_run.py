@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from ragkit.errors import ConfigError, DataError, RagkitError
+from ragkit.errors import ConfigError, DataError, DivergedError
 from ragkit.training import HeldOut, NextToken
 from tests.training.tiny import (
     EXACT_NAMES,
@@ -151,6 +151,12 @@ def test_norms_and_biases_do_not_decay(tmp_path):
         torch.testing.assert_close(model.state_dict()[name], kept * before[name])
 
 
+def test_the_library_prints_nothing(tmp_path, capfd):
+    run(tmp_path, held_out=HeldOut(make_rows(2)))
+
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_finished_run_is_not_touched_again(tmp_path, caplog):
     first = run(tmp_path)
     former = (tmp_path / "metrics.jsonl").stat().st_mtime_ns
@@ -199,7 +205,7 @@ class Exploding(NextToken):
 def test_a_loss_that_is_not_finite_stops_the_run_at_the_last_good_weights(tmp_path, gradient_only):
     objective = Exploding(12, gradient_only=gradient_only)
 
-    with pytest.raises(RagkitError, match=r"step 6 has loss .* last good checkpoint is .*point-4"):
+    with pytest.raises(DivergedError, match=r"step 6 has loss .* good checkpoint is .*point-4"):
         run(tmp_path, objective=objective, options_changes={"logging_steps": 1})
 
     assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5]
@@ -207,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_the_last_good_weights(tmp_pa
 
 
 def test_the_first_step_has_no_checkpoint_to_go_back_to(tmp_path):
-    with pytest.raises(RagkitError, match=r"step 1 has loss nan .* there is no checkpoint yet"):
+    with pytest.raises(DivergedError, match=r"step 1 has loss nan .* there is no checkpoint yet"):
         run(tmp_path, objective=Exploding(1, gradient_only=False))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragkit.errors import StorageError
-from ragkit.index.storage import (
+from ragkit.storage import (
     durable_file,
     hash_file,
     remove_file,
@@ -93,3 +93,48 @@ def test_a_build_that_cannot_fit_is_refused(tmp_path):
 def test_other_errors_keep_their_reason(tmp_path):
     with pytest.raises(StorageError, match=os.strerror(errno.EIO)), storage_errors(tmp_path):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_folder_appears_whole_and_replaces_the_old(tmp_path):
+    target = tmp_path / "store"
+    target.mkdir()
+    (target / "old").write_text("1")
+
+    with published_folder(target) as folder:
+        (folder / "new").write_text("2")
+        assert (target / "old").exists()
+
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_folder_that_fails_leaves_the_old(tmp_path):
+    target = tmp_path / "store"
+    target.mkdir()
+    (target / "old").write_text("1")
+
+    with pytest.raises(ZeroDivisionError, match="by zero"), published_folder(target) as folder:
+        (folder / "new").write_text(str(1 / 0))
+
+    assert [path.name for path in target.iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
+    left = tmp_path / ".store.0123.partial"
+    left.mkdir()
+
+    with published_folder(tmp_path / "store") as folder:
+        (folder / "new").write_text("2")
+
+    assert not left.exists()
+
+
+def test_a_folder_where_a_file_stands_in_the_way_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with (
+        pytest.raises(StorageError, match="check the path"),
+        published_folder(tmp_path / "file" / "x"),
+    ):
+        pass

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import xxhash
 from ragkit.errors import StorageError
 
 READ_BYTES = 1 << 20
+PARTIAL = ".partial"
 
 
 class HashingFile:
@@ -75,7 +77,7 @@ def durable_file(path: Path) -> Iterator[HashingFile]:
     Raises:
         StorageError: The disk is full, read-only or failing.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}{PARTIAL}")
     with storage_errors(path):
         try:
             with partial.open("wb") as file:
@@ -88,6 +90,29 @@ def durable_file(path: Path) -> Iterator[HashingFile]:
             sync_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def published_folder(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `path` when the block ends, or vanishes if it fails.
+
+    What stood at `path` before is removed then, and not earlier. One process at a time may write
+    it: what a killed one left, a hidden folder whose name ends in `.partial`, is removed first.
+
+    Raises:
+        StorageError: The disk is full, read-only or failing.
+    """
+    partial = _beside(path)
+    with storage_errors(path):
+        for left in path.parent.glob(f".{path.name}.*{PARTIAL}"):
+            shutil.rmtree(left)
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            _sync_files(partial)
+            _replace_folder(path, partial)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -181,6 +206,29 @@ def require_free(path: Path, needed_bytes: int) -> None:
 def free_bytes(path: Path) -> int:
     """Bytes that can still be written where `path` lies, or will lie."""
     return shutil.disk_usage(_existing(path)).free
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+
+
+def _sync_files(folder: Path) -> None:
+    """Bring the files to the disk before the folder has its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    old = _beside(path)
+    replaces = path.exists()
+    if replaces:
+        path.rename(old)
+    new.rename(path)
+    sync_folder(path.parent)
+    if replaces:
+        shutil.rmtree(old)
 
 
 def _existing(path: Path) -> Path:
