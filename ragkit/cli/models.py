@@ -31,7 +31,7 @@ def list_presets(as_json: AsJson = False) -> None:
         found = [describe(name).as_dict() for name in PRESETS]
         presets = [{name: one[name] for name in ("name", *_LISTED)} for one in found]
         if as_json:
-            print_json({"schema": "ragkit.models.list/1", "presets": presets})
+            print_json({"schema": "ragkit.models_list/1", "presets": presets})
             return
         table = Table("name", title="presets")
         for heading in _LISTED.values():
@@ -85,6 +85,6 @@ def export(
 
         written = export_model(model, out, overwrite=overwrite, revision=revision)
         if as_json:
-            print_json({"schema": "ragkit.models.export/1", "ok": True, "path": str(written)})
+            print_json({"schema": "ragkit.models_export/1", "ok": True, "path": str(written)})
         else:
             Console().print(plain(f"wrote {written}"))

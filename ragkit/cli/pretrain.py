@@ -23,13 +23,16 @@ def pretrain(
 ) -> None:
     """Train a tokenizer and a language model on text; a stopped run goes on where it was."""
     with reporting(as_json=as_json, verbosity=verbosity(verbose, quiet), resumable=True):
+        from accelerate import PartialState
+
         from ragkit.config import find_recipe, load_config
         from ragkit.finetune.pretrain import PretrainRecipe, run_pretrain
 
         recipe = load_config(PretrainRecipe, find_recipe(name), overrides or [])
-        report = run_pretrain(recipe, overwrite=overwrite)
-        facts = dataclasses.asdict(report)
-        if as_json:
+        facts = dataclasses.asdict(run_pretrain(recipe, overwrite=overwrite))
+        state = PartialState()
+        if state.is_main_process and as_json:
             print_json({"schema": "ragkit.pretrain/1", **facts})
-        else:
+        elif state.is_main_process:
             print_table(name, facts.items())
+        state.destroy_process_group()

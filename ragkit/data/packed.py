@@ -45,7 +45,7 @@ class PackedDataset:
         store: TokenStore,
         *,
         context_length: int,
-        mode: PackingMode = "best_fit",
+        mode: PackingMode = "bestfit",
         documents: NDArray[np.int64] | None = None,
         seed: int | None = None,
     ) -> "PackedDataset":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ragkit.data.best_fit import best_fit_rows
 from ragkit.errors import ConfigError
 
-PackingMode = Literal["concat", "best_fit"]
+PackingMode = Literal["stream", "bestfit"]
 Integers = NDArray[np.int64]
 
 
@@ -70,7 +70,7 @@ def pack_documents(
     offsets: Integers,
     *,
     context_length: int,
-    mode: PackingMode = "best_fit",
+    mode: PackingMode = "bestfit",
     documents: Integers | None = None,
     seed: int | None = None,
 ) -> PackingPlan:
@@ -80,8 +80,8 @@ def pack_documents(
 
     Args:
         offsets: Document `i` has the tokens `offsets[i]:offsets[i + 1]`, `[docs + 1]`.
-        mode: `concat` joins the documents and cuts every `context_length` tokens: all rows but the
-            last are full. `best_fit` cuts only documents longer than a row and pads the rest.
+        mode: `stream` joins the documents and cuts every `context_length` tokens: all rows but the
+            last are full. `bestfit` cuts only documents longer than a row and pads the rest.
         documents: Which documents to pack, and in which order; `None` packs all as they stand.
         seed: Shuffles the finished rows; `None` leaves their order.
 
@@ -94,10 +94,10 @@ def pack_documents(
             f"context_length must be 2 or more, since a row's first token is no target, got "
             f"{context_length}: give the model's context"
         )
-    if mode == "concat":
+    if mode == "stream":
         pieces = _cut_stream(offsets, chosen, context_length)
         rows = (np.cumsum(pieces.lengths) - 1) // context_length
-    elif mode == "best_fit":
+    elif mode == "bestfit":
         pieces = _cut_long(offsets, chosen, context_length)
         rows = best_fit_rows(pieces.lengths, context_length=context_length)
     else:

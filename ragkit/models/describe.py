@@ -18,7 +18,7 @@ from ragkit.models.llama3.presets import PRESETS, preset
 from ragkit.models.loading import choose_class
 from ragkit.nn.flops import DecoderDimensions, flops_per_token, read_dimensions
 
-SCHEMA = "ragkit.models.describe/1"
+SCHEMA = "ragkit.models_describe/1"
 DEFAULT_CONTEXT_LENGTH = 8192
 """Tokens over which FLOPs are averaged, where the model reads as many."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
@@ -41,6 +41,8 @@ def train_bpe(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer for any text, lossless, with a vocabulary of exactly `vocab_size` tokens.
 
+    A text that it encodes begins with the beginning-of-text token.
+
     Equal texts give an equal tokenizer. The texts are read once, one at a time: memory grows with
     the number of different words alone.
 
@@ -62,6 +64,12 @@ def train_bpe(
         ]
     )
     backend.decoder = decoders.ByteLevel()
+    # Documents begin with it in training, so texts do afterwards..
+    bos = special_tokens["bos_token"]
+    number = list(special_tokens.values()).index(bos)  # they get the first ids
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A $B:1", special_tokens=[(bos, number)]
+    )
     trainer = BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(special_tokens.values()),

@@ -31,7 +31,7 @@ def packed(store):
 
 
 def test_rows_hold_the_documents_tokens(store):
-    packed = PackedDataset.pack(store, context_length=13, mode="concat")
+    packed = PackedDataset.pack(store, context_length=13, mode="stream")
 
     rows = list(packed)
 
@@ -39,7 +39,7 @@ def test_rows_hold_the_documents_tokens(store):
     assert all(row.input_ids.dtype == np.int64 for row in rows)
 
 
-@pytest.mark.parametrize("mode", ["concat", "best_fit"])
+@pytest.mark.parametrize("mode", ["stream", "bestfit"])
 def test_row_says_how_long_its_documents_and_its_padding_are(store, mode):
     packed = PackedDataset.pack(store, context_length=13, mode=mode)
 

@@ -7,7 +7,7 @@ from ragkit.data.best_fit import best_fit_rows
 from ragkit.data.packing import pack_documents
 from ragkit.errors import ConfigError
 
-MODES = st.sampled_from(["concat", "best_fit"])
+MODES = st.sampled_from(["stream", "bestfit"])
 CONTEXT_LENGTHS = st.integers(2, 23)
 DOCUMENTS = st.lists(st.integers(0, 61), min_size=1, max_size=60).filter(any)
 
@@ -59,7 +59,7 @@ def test_each_token_is_in_one_row_and_documents_stay_in_order(lengths, context_l
 
 @given(lengths=DOCUMENTS, context_length=CONTEXT_LENGTHS)
 def test_concatenation_cuts_the_joined_documents_at_equal_distances(lengths, context_length):
-    plan = pack_documents(offsets_of(lengths), context_length=context_length, mode="concat")
+    plan = pack_documents(offsets_of(lengths), context_length=context_length, mode="stream")
 
     rows = rows_of(plan)
 
@@ -81,25 +81,25 @@ def test_grouped_best_fit_places_each_piece_where_the_naive_search_does(lengths,
 def test_best_fit_truncates_only_what_is_longer_than_a_row(lengths, context_length):
     plans = {
         mode: pack_documents(offsets_of(lengths), context_length=context_length, mode=mode).report
-        for mode in ("concat", "best_fit")
+        for mode in ("stream", "bestfit")
     }
 
     too_long = sum(length > context_length for length in lengths)
-    assert plans["best_fit"].truncated_documents == too_long
-    assert plans["concat"].truncated_documents >= too_long
+    assert plans["bestfit"].truncated_documents == too_long
+    assert plans["stream"].truncated_documents >= too_long
     # At most one row is half empty, else two would have been one.
-    assert plans["best_fit"].num_rows <= 2 * sum(lengths) / context_length + 1
+    assert plans["bestfit"].num_rows <= 2 * sum(lengths) / context_length + 1
 
 
 def test_best_fit_truncates_fewer_documents_than_concatenation():
     offsets = offsets_of([5, 7, 3, 5])
 
-    concat = pack_documents(offsets, context_length=10, mode="concat")
-    best_fit = pack_documents(offsets, context_length=10, mode="best_fit")
+    stream = pack_documents(offsets, context_length=10, mode="stream")
+    bestfit = pack_documents(offsets, context_length=10, mode="bestfit")
 
-    assert concat.report.truncated_documents == 1
-    assert best_fit.report.truncated_documents == 0
-    assert len(concat) == len(best_fit) == 2
+    assert stream.report.truncated_documents == 1
+    assert bestfit.report.truncated_documents == 0
+    assert len(stream) == len(bestfit) == 2
 
 
 def test_many_documents_fill_rows_almost_wholly():
@@ -120,7 +120,7 @@ def test_report_counts_documents_with_tokens():
 
 def test_documents_are_packed_in_the_order_given():
     plan = pack_documents(
-        offsets_of([2, 3, 4, 5]), context_length=6, mode="concat", documents=np.array([3, 0, 2])
+        offsets_of([2, 3, 4, 5]), context_length=6, mode="stream", documents=np.array([3, 0, 2])
     )
 
     assert [row.tolist() for row in rows_of(plan)] == [[9, 10, 11, 12, 13, 0], [1, 5, 6, 7, 8]]

@@ -53,7 +53,7 @@ def written_at(store):
 def test_each_document_is_its_tokens_and_the_end_of_text(store, tokenizer):
     documents = [store.document(i).tolist() for i in range(len(store))]
 
-    texts = tokenizer(TEXTS, split_special_tokens=True)["input_ids"]
+    texts = tokenizer(TEXTS, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     expected = [[*ids, tokenizer.eos_token_id] for ids in texts]
     assert documents == expected
     assert store.tokens.tolist() == list(chain.from_iterable(expected))

@@ -24,7 +24,7 @@ def tokenizer():
 def test_decoding_gives_back_the_text(tokenizer, text):
     ids = tokenizer(text)["input_ids"]
 
-    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(ids[1:]) == text
 
 
 def test_every_byte_is_a_token(tokenizer):
@@ -37,10 +37,19 @@ def test_vocabulary_has_the_size_asked_for_and_special_tokens_come_first(tokeniz
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1, 2)
 
 
-def test_no_special_token_is_added_to_a_text(tokenizer):
+def test_a_text_begins_with_one_special_token_and_has_no_other(tokenizer):
     ids = tokenizer("the wings")["input_ids"]
 
-    assert not set(ids) & {0, 1, 2}
+    assert ids[0] == tokenizer.bos_token_id
+    assert not set(ids[1:]) & {0, 1, 2}
+
+
+def test_the_first_token_follows_the_order_of_the_special_tokens():
+    names = {"pad_token": "<p>", "eos_token": "<e>", "bos_token": "<b>"}
+
+    tokenizer = train_bpe(TEXTS, vocab_size=331, special_tokens=names)
+
+    assert tokenizer("the")["input_ids"][0] == tokenizer.bos_token_id == 2
 
 
 def test_equal_texts_give_an_equal_tokenizer(tokenizer):
