@@ -118,6 +118,8 @@ class Hits(list[Hit]):
         exact: Whether every passage was compared with the query.
     """
 
+    __slots__ = ("exact", "generation", "query", "score_kind", "took_ms")
+
     def __init__(
         self,
         hits: Iterable[Hit] = (),

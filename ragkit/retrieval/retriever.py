@@ -342,6 +342,8 @@ def _hits(
 
 def _kept(scores: list[float], rows: list[int], min_score: float | None) -> Ranked:
     """The hits without empty slots, which come last, and without those of too small a score."""
+    if min_score is None and rows and rows[-1] >= 0:
+        return scores, rows
     count = len(rows)
     while count and (
         rows[count - 1] < 0 or (min_score is not None and scores[count - 1] < min_score)

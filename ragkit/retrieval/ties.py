@@ -40,6 +40,8 @@ def search_in_order(
             ranked[i] = found, places
     for i in tied:
         ranked[i] = _by_id(index, *ranked[i])
+    if scores.shape[1] <= k:
+        return ranked
     return [(found[:k], places[:k]) for found, places in ranked]
 
 
