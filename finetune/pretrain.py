@@ -109,6 +109,7 @@ def run_pretrain(recipe: PretrainRecipe, *, overwrite: bool = False) -> Training
         held_out=_held_out(held_out, recipe.packing, collator, tokenizer),
         tokenizer=tokenizer,
         recipe=resolved(recipe),
+        facts={"tokens": store.made_from},
         overwrite=overwrite,
     )
 

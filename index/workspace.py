@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from ragkit.differences import differences
 from ragkit.errors import IndexStateError
-from ragkit.index.differences import differences
 from ragkit.index.journal import Journal
 from ragkit.index.layout import Layout, new_segment_id
 from ragkit.storage import durable_file, make_folder

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
@@ -12,6 +12,12 @@ import yaml
 from ragkit.errors import ConfigError
 
 T = TypeVar("T")
+
+COMMANDS = {"pretrain": "ragkit pretrain", "retrieval": "ragkit eval", "perplexity": "ragkit eval"}
+"""What runs a recipe, by its kind."""
+
+LAUNCH = "accelerate"
+"""The folder among the recipes whose files accelerate reads."""
 
 _adapters: dict[type[Any], Any] = {}
 
@@ -35,9 +41,34 @@ def find_recipe(name: str) -> Path:
     for candidate in (Path(name), shipped / f"{name}.yaml"):
         if candidate.is_file():
             return candidate
-    known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
+    known = sorted(
+        str(path.relative_to(shipped).with_suffix(""))
+        for path in shipped.rglob("*.yaml")
+        if path.parent.name != LAUNCH
+    )
     raise ConfigError(
         f"no recipe {name!r}: give a path to a YAML file or one of {', '.join(known)}"
+    )
+
+
+def require_kind(path: Path, kinds: Collection[str]) -> str:
+    """The `kind` of the recipe at `path`, which is one of `kinds`.
+
+    Raises:
+        ConfigError: It has another kind, or none; the message names the command that runs it.
+    """
+    found = read_tree(path).get("kind")
+    kind = str(found)  # a list cannot be looked up
+    if kind in kinds:
+        return kind
+    expected = " or ".join(sorted(kinds))
+    if kind in COMMANDS:
+        raise ConfigError(
+            f"{path} is a {kind} recipe, expected one of kind {expected}: run "
+            f"`{COMMANDS[kind]} {path}`"
+        )
+    raise ConfigError(
+        f"{path} must have `kind: {expected}`, found {found!r}: add or mend that line"
     )
 
 

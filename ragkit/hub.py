@@ -122,7 +122,7 @@ def _from_hub(repository: str, *, revision: str | None, allow_code: bool) -> Pat
         state = "HF_HUB_OFFLINE is set and it is not in the cache" if _is_offline() else reason
         raise HubError(
             f"cannot get {repository!r}{f' at {revision}' if revision else ''} from the hub "
-            f"({state}): give {THREE_FORMS}"
+            f"({state}), and there is no such folder here: give {THREE_FORMS}"
         ) from error
     return Path(folder)
 

@@ -109,7 +109,7 @@ def published_folder(path: Path) -> Iterator[Path]:
         try:
             partial.mkdir(parents=True)
             yield partial
-            _sync_files(partial)
+            sync_files(partial)
             _replace_folder(path, partial)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -169,6 +169,19 @@ def remove_folder(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def sync_files(folder: Path) -> None:
+    """Bring all files of a folder, and of those in it, to the disk.
+
+    Raises:
+        StorageError: The disk is full or failing.
+    """
+    with storage_errors(folder):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder last; a no-op where the system has no such thing."""
     if os.name == "nt":
@@ -210,14 +223,6 @@ def free_bytes(path: Path) -> int:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-
-
-def _sync_files(folder: Path) -> None:
-    """Bring the files to the disk before the folder has its name."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
 
 
 def _replace_folder(path: Path, new: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ragkit.config import config, dump_config, find_recipe, load_config
+from ragkit.config import config, dump_config, find_recipe, load_config, require_kind
 from ragkit.errors import ConfigError
 
 
@@ -161,3 +161,23 @@ def test_a_recipe_is_found_by_its_path(tmp_path):
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(ConfigError, match="no recipe 'no/such': give a path"):
         find_recipe("no/such")
+
+
+def test_a_recipe_of_the_right_kind_passes(tmp_path):
+    path = write(tmp_path, "kind: retrieval\nqueries: 5\n")
+
+    assert require_kind(path, {"perplexity", "retrieval"}) == "retrieval"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("kind: pretrain\n", r"is a pretrain recipe, .*: run `ragkit pretrain .*recipe\.yaml`"),
+        ("kind: poem\n", "`kind: perplexity or retrieval`, found 'poem'"),
+        ("name: first\n", "found None: add or mend"),
+        ("kind: [retrieval]\n", r"found \['retrieval'\]"),
+    ],
+)
+def test_a_recipe_of_another_kind_is_told_with_its_command(tmp_path, text, hint):
+    with pytest.raises(ConfigError, match=hint):
+        require_kind(write(tmp_path, text), {"perplexity", "retrieval"})

@@ -11,6 +11,7 @@ from ragkit.errors import StorageError
 from ragkit.storage import (
     durable_file,
     hash_file,
+    published_folder,
     remove_file,
     remove_folder,
     require_free,

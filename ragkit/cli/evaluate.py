@@ -76,16 +76,17 @@ def recipe(
 ) -> None:
     """Build what a recipe describes, and measure it."""
     with reporting(as_json=as_json, verbosity=verbosity(verbose, quiet), resumable=True):
-        from ragkit.config import find_recipe, read_tree
+        from ragkit.config import find_recipe, require_kind
 
         path = find_recipe(name)
-        run = _run_perplexity if read_tree(path).get("kind") == "perplexity" else _run_retrieval
+        runners = {"perplexity": _run_perplexity, "retrieval": _run_retrieval}
+        run = runners[require_kind(path, runners)]
         run(path, overrides or [], title=name, as_json=as_json)
 
 
 def _run_retrieval(path: Path, overrides: list[str], *, title: str, as_json: bool) -> None:
     from ragkit.config import load_config
-    from ragkit.evaluation.recipe import RetrievalRecipe, run_retrieval
+    from ragkit.evaluation.retrieval_recipe import RetrievalRecipe, run_retrieval
 
     _show(
         run_retrieval(load_config(RetrievalRecipe, path, overrides)), title=title, as_json=as_json
@@ -101,7 +102,7 @@ def _run_perplexity(path: Path, overrides: list[str], *, title: str, as_json: bo
 
 
 def _show(report: "RetrievalReport", *, title: str, as_json: bool) -> None:
-    from ragkit.evaluation.report import to_json, to_table
+    from ragkit.evaluation.retrieval import to_json, to_table
 
     if as_json:
         print_json(to_json(report))

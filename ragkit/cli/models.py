@@ -10,7 +10,7 @@ from rich.table import Table
 from ragkit.cli.common import AsJson, Quiet, Verbose, verbosity
 from ragkit.cli.running import plain, print_json, print_table, reporting
 
-DESCRIBE_EXAMPLE = "Example: ragkit models describe llama3.1-8b --context 131072 --json"
+DESCRIBE_EXAMPLE = "Example: ragkit models describe llama3.1-8b --context-length 131072 --json"
 EXPORT_EXAMPLE = "Example: ragkit models export runs/mine/model -o mine-hf"
 _LISTED = {
     "parameters": "parameters",
@@ -45,7 +45,7 @@ def describe_model(
     name: Annotated[
         str, typer.Argument(help="A preset, folder, GGUF file, hub id or package:NAME.")
     ],
-    context: Annotated[
+    context_length: Annotated[
         int | None,
         typer.Option(help="Tokens over which FLOPs are averaged; 8192, or all the model reads."),
     ] = None,
@@ -56,7 +56,7 @@ def describe_model(
     with reporting(as_json=as_json):
         from ragkit.models.describe import describe
 
-        facts = describe(name, context_length=context, revision=revision).as_dict()
+        facts = describe(name, context_length=context_length, revision=revision).as_dict()
         if as_json:
             print_json(facts)
             return

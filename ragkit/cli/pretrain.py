@@ -25,10 +25,12 @@ def pretrain(
     with reporting(as_json=as_json, verbosity=verbosity(verbose, quiet), resumable=True):
         from accelerate import PartialState
 
-        from ragkit.config import find_recipe, load_config
+        from ragkit.config import find_recipe, load_config, require_kind
         from ragkit.finetune.pretrain import PretrainRecipe, run_pretrain
 
-        recipe = load_config(PretrainRecipe, find_recipe(name), overrides or [])
+        path = find_recipe(name)
+        require_kind(path, {"pretrain"})
+        recipe = load_config(PretrainRecipe, path, overrides or [])
         facts = dataclasses.asdict(run_pretrain(recipe, overwrite=overwrite))
         state = PartialState()
         if state.is_main_process and as_json:

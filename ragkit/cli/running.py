@@ -37,7 +37,7 @@ def reporting(
     """Run a command's work; an error becomes a message and an exit code, never a traceback.
 
     Args:
-        as_json: Errors, too, are one JSON object on stdout.
+        as_json: Errors and interrupts, too, are one JSON object on stdout.
         verbosity: As for `ragkit.console.setup`; from 2 on an internal error shows its traceback.
         resumable: Whether an interrupted command goes on when it is run again.
     """
@@ -50,7 +50,10 @@ def reporting(
         _fail(error, error.exit_code, as_json=as_json)
     except _Stopped as stop:
         hint = f"; go on with: {shlex.join(sys.argv)}" if resumable else ""
-        sys.stderr.write(f"stopped by signal {stop.number}{hint}\n")
+        message = f"stopped by signal {stop.number}{hint}"
+        if as_json:
+            _print_error("Interrupted", INTERRUPTED + stop.number, message)
+        sys.stderr.write(f"{message}\n")
         raise typer.Exit(INTERRUPTED + stop.number) from stop
     except BrokenPipeError:
         # The reader of stdout went away, such as `head`: nothing is left to say, to nobody.
@@ -99,11 +102,15 @@ def _stop_on_signals() -> None:
 
 def _fail(error: RagkitError, exit_code: int, *, as_json: bool) -> None:
     if as_json:
-        what = {"schema": "ragkit.error/1", "ok": False, "code": type(error).__name__}
-        print_json({**what, "exit": exit_code, "hint": str(error)})
+        _print_error(type(error).__name__, exit_code, str(error))
     sys.stderr.write(f"error: {error}\n")
     logger.debug("raised here", exc_info=error)
     raise typer.Exit(exit_code) from error
+
+
+def _print_error(code: str, exit_code: int, hint: str) -> None:
+    what = {"schema": "ragkit.error/1", "ok": False, "code": code}
+    print_json({**what, "exit": exit_code, "hint": hint})
 
 
 def _internal_error(
@@ -114,8 +121,7 @@ def _internal_error(
             sys.__excepthook__(kind, error, trace)
         message = f"internal error: {kind.__name__}: {error}"
         if as_json:
-            what = {"schema": "ragkit.error/1", "ok": False, "code": "InternalError", "exit": 1}
-            print_json({**what, "hint": message})
+            _print_error("InternalError", 1, message)
         sys.stderr.write(f"{message}\nrun again with -vv for the traceback, and report it\n")
 
     return show

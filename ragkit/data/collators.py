@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ragkit.data.packed import PackedRow
+from ragkit.nn.loss import IGNORED_LABEL
 
-IGNORED_LABEL = -100
+__all__ = ["IGNORED_LABEL", "PackedCollator"]
 
 
 class PackedCollator:

@@ -101,7 +101,7 @@ def pack_documents(
         pieces = _cut_long(offsets, chosen, context_length)
         rows = best_fit_rows(pieces.lengths, context_length=context_length)
     else:
-        raise ConfigError(f"mode must be concat or best_fit, got {mode!r}: choose one of them")
+        raise ConfigError(f"mode must be stream or bestfit, got {mode!r}: choose one of them")
     return _arrange(pieces, _renumber(rows, seed=seed), context_length)
 
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ragkit.decoding.generation import TextStream, generate, generate_tokens, stream
-    from ragkit.decoding.generator import Generation
+    from ragkit.decoding.api import TextStream, generate, generate_tokens, stream
+    from ragkit.decoding.batching import Generation
     from ragkit.decoding.options import GenerationOptions
 
 __all__ = [
@@ -17,12 +17,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Generation": "ragkit.decoding.generator",
+    "Generation": "ragkit.decoding.batching",
     "GenerationOptions": "ragkit.decoding.options",
-    "TextStream": "ragkit.decoding.generation",
-    "generate": "ragkit.decoding.generation",
-    "generate_tokens": "ragkit.decoding.generation",
-    "stream": "ragkit.decoding.generation",
+    "TextStream": "ragkit.decoding.api",
+    "generate": "ragkit.decoding.api",
+    "generate_tokens": "ragkit.decoding.api",
+    "stream": "ragkit.decoding.api",
 }
 
 

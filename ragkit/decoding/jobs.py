@@ -2,16 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ragkit.data.rejects import Rejects
-from ragkit.decoding.files import PromptRow
-from ragkit.decoding.generator import Generator, Request, number_samples
+from ragkit.decoding.batching import Generator, Request, number_samples
 from ragkit.decoding.options import GenerationOptions
+from ragkit.decoding.prompt_file import PromptRow
 from ragkit.decoding.prompts import encode_prompt
-from ragkit.decoding.results import fingerprint, to_line
+from ragkit.decoding.result_file import fingerprint, line_head, to_line
 from ragkit.errors import ConfigError, DataError
+from ragkit.storage import hash_file, storage_errors
+
+_MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "*.safetensors",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +30,13 @@ class Job:
     """Prompts of a file, checked and ready to run.
 
     Args:
-        fingerprints: Of the result of each request.
+        heads: What the line of each result begins with.
     """
 
     generator: Generator
     rows: Sequence[PromptRow]
     requests: Sequence[Request]
-    fingerprints: Sequence[str]
+    heads: Sequence[str]
 
     def lines(self, *, batch_size: int, start: int = 0) -> Iterator[str]:
         """One line of JSON per row from the row `start` on, in order.
@@ -36,9 +47,8 @@ class Job:
             CheckpointError: The model's logits are not numbers.
         """
         generations = self.generator.run(self.requests[start:], batch_size=batch_size)
-        left = zip(self.rows[start:], self.fingerprints[start:], generations, strict=True)
-        for row, mark, generation in left:
-            yield to_line(generation, number=row.id, fingerprint=mark)
+        for head, generation in zip(self.heads[start:], generations, strict=True):
+            yield to_line(generation, head=head)
 
 
 def prepare_job(
@@ -46,7 +56,7 @@ def prepare_job(
     *,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    model_name: str,
+    checkpoint: Path,
     options: GenerationOptions,
     rejects: Rejects,
     chat: bool = False,
@@ -55,13 +65,14 @@ def prepare_job(
     """The rows that the model can take, as a job.
 
     Args:
-        model_name: Stands for the model in the fingerprints.
+        checkpoint: The folder that the model was loaded from: results go on only with the same.
         rejects: Takes the rows that are malformed, or too long for the model.
         chat: Whether texts are what the user says in a conversation.
         system: What the system says first in each conversation.
 
     Raises:
         ConfigError: The tokenizer has no chat template, or the system prompt no conversation.
+        StorageError: The checkpoint cannot be read.
     """
     generator = Generator(model, tokenizer, options=options)
     kept, prompts = [], []
@@ -79,5 +90,20 @@ def prepare_job(
         kept.append(row)
         prompts.append(ids)
     requests = number_samples(prompts)
-    marks = [fingerprint(one, model=model_name, options=options) for one in requests]
-    return Job(generator, kept, requests, marks)
+    digest = digest_model(checkpoint, model.dtype)
+    marks = [fingerprint(one, model=digest, options=options) for one in requests]
+    heads = [
+        line_head(number=row.id, fingerprint=mark) for row, mark in zip(kept, marks, strict=True)
+    ]
+    return Job(generator, kept, requests, heads)
+
+
+def digest_model(checkpoint: Path, dtype: torch.dtype) -> str:
+    """What stands for a model: equal for the same weights, end tokens, tokenizer and dtype.
+
+    Raises:
+        StorageError: A file cannot be read.
+    """
+    files = [path for pattern in _MODEL_FILES for path in sorted(checkpoint.glob(pattern))]
+    with storage_errors(checkpoint, action="read"):
+        return " ".join([str(dtype), *map(hash_file, files)])

@@ -5,6 +5,7 @@ import math
 from ragkit.config import config
 from ragkit.errors import ConfigError
 
+DEFAULT_MAX_NEW_TOKENS = 256
 MIN_TEMPERATURE = 1e-4
 """Below it, logits divided by the temperature overflow."""
 
@@ -16,8 +17,8 @@ class GenerationOptions:
     The tokens that end a text are the model's own: its `generation_config` lists them.
     """
 
-    max_new_tokens: int = 256
-    """Most tokens to generate for a prompt."""
+    max_new_tokens: int | None = None
+    """Most tokens to generate for a prompt; 256, or what the model has room for if that is less."""
     temperature: float = 0.0
     """0 takes the likeliest token; above 0 draws, and the higher, the flatter the distribution."""
     top_k: int | None = None
@@ -38,19 +39,19 @@ class GenerationOptions:
         self._check_distribution()
         cuts = {"top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
         given = [name for name, value in cuts.items() if value is not None]
-        if given and not self.samples:
+        if given and not self.do_sample:
             raise ConfigError(
                 f"{' and '.join(given)} choose among tokens that are drawn, but temperature=0 "
                 "draws none: set a temperature such as 0.7, or leave them out"
             )
 
     @property
-    def samples(self) -> bool:
+    def do_sample(self) -> bool:
         """Whether tokens are drawn, not just the likeliest taken."""
         return self.temperature > 0
 
     def _check_counts(self) -> None:
-        if self.max_new_tokens < 1:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens must be 1 or more, got {self.max_new_tokens}")
         if self.top_k is not None and self.top_k < 1:
             raise ConfigError(
@@ -78,6 +79,16 @@ class GenerationOptions:
             raise ConfigError(
                 f"repetition_penalty must be above 0, got {self.repetition_penalty}: use 1 for none"
             )
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Pass if so many prompts can run at once.
+
+    Raises:
+        ConfigError: `batch_size` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
 
 
 def _are_texts(stop: object) -> bool:

@@ -1,6 +1,5 @@
 """Where the logits of the next token come from."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -10,6 +9,7 @@ from transformers import Cache, PreTrainedModel
 
 from ragkit.decoding.cache import new_cache
 from ragkit.errors import ConfigError
+from ragkit.models.interface import forward_parameters
 
 PADDING = 0
 """Fills the prompts of a batch to one length; it is masked, so any token would do."""
@@ -114,13 +114,11 @@ class ModelPrefix:
 
 
 def _parameters(model: PreTrainedModel) -> frozenset[str]:
-    """Names of what `model` takes; of the model within, if adapters are wrapped around it."""
-    unwrap = getattr(model, "get_base_model", None)
-    bare: PreTrainedModel = model if unwrap is None else unwrap()
-    names = frozenset(inspect.signature(bare.forward).parameters)
+    """Names of what `model` takes, a cache among them."""
+    names = forward_parameters(model)
     if "past_key_values" not in names:
         raise ConfigError(
-            f"{type(bare).__name__} takes no past_key_values, so that it cannot go on from what it "
-            "has read: use its own generate()"
+            f"{type(model).__name__} takes no past_key_values, so that it cannot go on from what "
+            "it has read: use its own generate()"
         )
     return names

@@ -7,7 +7,9 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ragkit.data.text import clean
+from ragkit.decoding.options import DEFAULT_MAX_NEW_TOKENS
 from ragkit.errors import ConfigError, DataError
+from ragkit.models.interface import max_context_length
 
 Message: TypeAlias = Mapping[str, str]
 """One turn of a conversation: `role` and `content`."""
@@ -92,18 +94,40 @@ def _encode_turns(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]
     return list(ids)
 
 
-def check_context(model: PreTrainedModel, *, num_prompt_tokens: int, max_new_tokens: int) -> None:
-    """Pass if the model has positions for the prompt and all that may follow.
+def check_tokens(model: PreTrainedModel, prompt: Sequence[int]) -> None:
+    """Pass if the model has an embedding for each token.
 
     Raises:
         ConfigError: It has not.
     """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if limit is None or num_prompt_tokens + max_new_tokens <= limit:
-        return
-    room = limit - num_prompt_tokens
+    vocab_size = model.config.get_text_config().vocab_size
+    strange = [token for token in (min(prompt), max(prompt)) if not 0 <= token < vocab_size]
+    if strange:
+        raise ConfigError(
+            f"a token must be from 0 to {vocab_size - 1}, as the model's vocab_size is "
+            f"{vocab_size}, got {strange[0]}: encode the prompt with the model's own tokenizer"
+        )
+
+
+def num_new_tokens(
+    model: PreTrainedModel, *, num_prompt_tokens: int, max_new_tokens: int | None
+) -> int:
+    """Most tokens that may follow a prompt.
+
+    Args:
+        max_new_tokens: `None` for the default, lowered to what the model has room for.
+
+    Raises:
+        ConfigError: The model has no positions for the prompt and all that may follow.
+    """
+    wanted = max_new_tokens or DEFAULT_MAX_NEW_TOKENS
+    limit = max_context_length(model)
+    room = wanted if limit is None else limit - num_prompt_tokens
+    if room >= wanted or (max_new_tokens is None and room > 0):
+        return min(wanted, room)
     mend = f"set max_new_tokens to at most {room}" if room > 0 else "shorten the prompt"
+    asked = "" if max_new_tokens is None else f" and {max_new_tokens=}"
     raise ConfigError(
-        f"a prompt of {num_prompt_tokens} tokens and max_new_tokens={max_new_tokens} do not fit "
-        f"the model's max_position_embeddings={limit}: {mend}"
+        f"a prompt of {num_prompt_tokens} tokens{asked} is more than the model's "
+        f"max_position_embeddings={limit}: {mend}"
     )

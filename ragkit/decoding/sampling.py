@@ -14,7 +14,7 @@ import xxhash
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from ragkit.decoding.chain import KeepsRows, build_chain
+from ragkit.decoding.logits_processors import KeepsRows, build_chain
 from ragkit.decoding.options import GenerationOptions
 from ragkit.decoding.prefix import left_pad
 
@@ -28,6 +28,7 @@ class Chooser:
     Args:
         prompts: Token ids of each row.
         samples: How often each row's prompt came before, so that equal prompts differ.
+        num_steps: Most tokens that are chosen for a row.
         processors: Your own, which apply to logits before temperature and cuts.
     """
 
@@ -37,6 +38,7 @@ class Chooser:
         *,
         options: GenerationOptions,
         samples: Sequence[int],
+        num_steps: int,
         device: torch.device,
         processors: Sequence[LogitsProcessor] = (),
     ) -> None:
@@ -44,12 +46,13 @@ class Chooser:
         self._history = history.to(device)  # [batch, seq]
         self._chain = build_chain(options, padding=padding, device=device, processors=processors)
         self._draws, self._step = None, 0
-        if options.samples:
+        if options.do_sample:
             rows = zip(prompts, samples, strict=True)
             draws = [
-                draw_uniform(prompt, options=options, sample=number) for prompt, number in rows
+                draw_uniform(prompt, seed=options.seed, sample=number, num_steps=num_steps)
+                for prompt, number in rows
             ]
-            self._draws = torch.stack(draws).to(device)  # [batch, max_new_tokens]
+            self._draws = torch.stack(draws).to(device)  # [batch, num_steps]
 
     @torch.inference_mode()
     def choose(self, logits: Tensor) -> Tensor:
@@ -78,11 +81,11 @@ class Chooser:
                 processor.keep(rows)
 
 
-def draw_uniform(prompt: Sequence[int], *, options: GenerationOptions, sample: int) -> Tensor:
-    """The random numbers of one row, below 1, `[max_new_tokens]`; a longer row starts the same."""
-    digest = xxhash.xxh3_64(np.array([options.seed, sample, *prompt], np.int64).tobytes())
+def draw_uniform(prompt: Sequence[int], *, seed: int, sample: int, num_steps: int) -> Tensor:
+    """The random numbers of one row, below 1, `[num_steps]`; a longer row starts the same."""
+    digest = xxhash.xxh3_64(np.array([seed, sample, *prompt], np.int64).tobytes())
     generator = torch.Generator().manual_seed(digest.intdigest() >> 1)
-    return torch.rand(options.max_new_tokens, dtype=torch.float64, generator=generator)
+    return torch.rand(num_steps, dtype=torch.float64, generator=generator)
 
 
 def draw_tokens(scores: Tensor, uniform: Tensor) -> Tensor:

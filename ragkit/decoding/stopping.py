@@ -5,7 +5,7 @@ from typing import Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ragkit.decoding.streaming import PieceDecoder
+from ragkit.decoding.detokenizing import PieceDecoder
 
 FinishReason = Literal["stop", "length"]
 

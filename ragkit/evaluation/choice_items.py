@@ -25,9 +25,11 @@ def read_choices(
         limit: Most lines to read; `None` reads all.
 
     Raises:
-        ConfigError: `context` names a key that a line lacks.
+        ConfigError: `context` names what a line lacks, or `limit` is below 1.
         DataError: The file cannot be read or holds no question, or a line is malformed.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be 1 or more, got {limit}: leave it out to read all")
     items = [
         _item(record, context=context, place=place)
         for place, record in islice(_records(path), limit)
@@ -48,7 +50,7 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _parse(line: bytes, *, place: str) -> Mapping[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}): expected one object a line") from error
     choices = record.get("choices") if isinstance(record, dict) else None
     texts = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
@@ -63,7 +65,7 @@ def _parse(line: bytes, *, place: str) -> Mapping[str, Any]:
 def _item(record: Mapping[str, Any], *, context: str, place: str) -> ChoiceItem:
     try:
         shown = context.format_map(record)
-    except (KeyError, IndexError, ValueError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"{place}: the context {context!r} does not fit: {error!r}: name keys of the line, "
             f"{', '.join(record)}, in braces"

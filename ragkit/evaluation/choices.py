@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ragkit.errors import ConfigError, DataError
-from ragkit.evaluation.scoring import Row, max_context_length, score_tokens
+from ragkit.evaluation.scoring import Row, score_tokens
+from ragkit.models.interface import max_context_length
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_DELIMITER = " "

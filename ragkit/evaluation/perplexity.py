@@ -14,11 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ragkit.console import track
 from ragkit.errors import ConfigError, DataError
 from ragkit.evaluation.perplexity_options import Bos
-from ragkit.evaluation.scoring import Row, Score, max_context_length, score_tokens
-from ragkit.evaluation.tokenized import TextTokenizer, TokenizedText, begins_with_bos
+from ragkit.evaluation.scoring import Row, Score, score_tokens
+from ragkit.evaluation.text_tokenizer import TextTokenizer, TokenizedText, begins_with_bos
 from ragkit.evaluation.windows import check_stride, plan_windows
+from ragkit.models.interface import max_context_length
 
-SCHEMA = "ragkit.eval.perplexity/1"
+SCHEMA = "ragkit.eval_perplexity/1"
 DEFAULT_CONTEXT_LENGTH = 1024
 DEFAULT_BATCH_SIZE = 4
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from ragkit.config import config
 from ragkit.data.options import ReadOptions
+from ragkit.errors import ConfigError
 
 Bos = Literal["auto", "always", "never"]
 """Whether a document is read after `bos_token`; `auto` as the tokenizer does with a text."""
@@ -32,3 +33,7 @@ class PerplexityOptions:
     max_rejects: str = "0"
     """More refused rows than this, in number or per cent, stop the run."""
     read: ReadOptions = ReadOptions()
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, got {self.batch_size}")

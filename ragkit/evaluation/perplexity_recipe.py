@@ -1,5 +1,6 @@
 """A recipe that measures how well a model predicts the documents of some files."""
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,6 +11,8 @@ from ragkit.evaluation.perplexity_options import PerplexityOptions
 from ragkit.models.loading import load_model
 
 DEFAULT_OPTIONS = PerplexityOptions()
+
+logger = logging.getLogger(__name__)
 
 
 @config
@@ -61,6 +64,13 @@ def measure_perplexity(
             for document in read_documents(inputs, options=options.read, rejects=rejects)
         ]
     rejects.check(len(documents) + rejects.refused, options.max_rejects)
+    replaced = rejects.counts["invalid_utf8"]
+    if replaced and options.read.on_invalid_utf8 == "replace":
+        logger.warning(
+            "%d documents hold bytes that are not UTF-8: U+FFFD is scored in their place; convert "
+            "the input, or refuse such documents with on_invalid_utf8=error",
+            replaced,
+        )
     loaded, tokenizer = load_model(
         model,
         implementation=options.implementation,

@@ -10,12 +10,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Protocol
+from typing import Any, Protocol
+
+from rich.table import Table
+from rich.text import Text
 
 from ragkit.console import track
 from ragkit.errors import DataError, MissingDependencyError
 from ragkit.evaluation.judgements import Qrels
 
+SCHEMA = "ragkit.eval_retrieval/1"
 METRICS = ("ndcg@10", "recall@10", "recall@100", "mrr@10")
 DEPTH = 100
 """Documents of a query that the deepest metric reads."""
@@ -103,6 +107,22 @@ def evaluate_retrieval(search: Search, queries: Mapping[str, str], qrels: Qrels)
     per_query = _measure(rankings, qrels)
     scores = {name: fmean(values[name] for values in per_query.values()) for name in METRICS}
     return RetrievalReport(scores, per_query, rankings)
+
+
+def to_json(report: RetrievalReport) -> dict[str, Any]:
+    """The means and the number of queries, `schema` first; keys are only ever added."""
+    return {"schema": SCHEMA, **report.scores, "queries": len(report.per_query)}
+
+
+def to_table(report: RetrievalReport, *, title: str = "") -> Table:
+    """One row per metric with its mean, and the number of queries below."""
+    table = Table(title=Text(title) if title else None)
+    table.add_column("metric")
+    table.add_column("mean", justify="right")
+    for name, value in report.scores.items():
+        table.add_row(name, f"{value:.4f}")
+    table.add_row("queries", str(len(report.per_query)))
+    return table
 
 
 def _judged_queries(queries: Mapping[str, str], qrels: Qrels) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Log-likelihoods of tokens under any causal language model, in batches and in fp32."""
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from transformers import PreTrainedModel
 
 from ragkit.console import progress
 from ragkit.data.collators import IGNORED_LABEL
-from ragkit.errors import CheckpointError, ConfigError, DataError, StorageError
+from ragkit.errors import CheckpointError, ConfigError, DataError
+from ragkit.models.interface import forward_parameters
+from ragkit.models.memory import memory_errors
 
 CHUNK_LOGITS = 1 << 25
 """Logits that are turned into fp32 log-probabilities at a time: 128 MiB."""
@@ -151,11 +152,6 @@ def score_tokens(
     return nats
 
 
-def max_context_length(model: PreTrainedModel) -> int | None:
-    """Most tokens that the model reads; `None` if its configuration sets no limit."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
-
-
 def pad_rows(rows: Sequence[Row]) -> dict[str, Tensor]:
     """The batch of `rows`: padded on the right, where causal attention does not look."""
     lengths = [len(row.input_ids) for row in rows]
@@ -179,13 +175,10 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """
     was_training = model.training
     model.train(False)
+    mend = "use a smaller batch_size or context_length"
     try:
-        with torch.no_grad():
+        with memory_errors(model.device, mend=mend), torch.no_grad():
             yield
-    except torch.OutOfMemoryError as error:
-        raise StorageError(
-            f"{model.device} ran out of memory: use a smaller batch_size or context_length"
-        ) from error
     finally:
         model.train(was_training)
 
@@ -193,7 +186,7 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
 def _run(model: PreTrainedModel, inputs: Mapping[str, Tensor], *, logits_to_keep: int) -> Tensor:
     """The logits of the last `logits_to_keep` positions, `[rows, kept, vocab]`."""
     # Some models lack the argument and give the logits of all positions, which are cut here.
-    takes = "logits_to_keep" in inspect.signature(model.forward).parameters
+    takes = "logits_to_keep" in forward_parameters(model)
     more = {"logits_to_keep": logits_to_keep} if takes else {}
     return model(**inputs, use_cache=False, **more).logits[:, -logits_to_keep:]
 

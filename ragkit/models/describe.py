@@ -13,10 +13,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ragkit.errors import ConfigError
 from ragkit.hub import quiet_transformers, resolve
 from ragkit.models.checkpoint import read_config, translated_errors
+from ragkit.models.flops import DecoderDimensions, flops_per_token, read_dimensions
 from ragkit.models.gguf import read_gguf_config
 from ragkit.models.llama3.presets import PRESETS, preset
 from ragkit.models.loading import choose_class
-from ragkit.nn.flops import DecoderDimensions, flops_per_token, read_dimensions
 
 SCHEMA = "ragkit.models_describe/1"
 DEFAULT_CONTEXT_LENGTH = 8192

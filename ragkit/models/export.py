@@ -7,7 +7,7 @@ import torch
 from ragkit.errors import ConfigError
 from ragkit.models.checkpoint import read_config, save_checkpoint
 from ragkit.models.loading import find_checkpoint, load_weights
-from ragkit.models.tokenizing import load_tokenizer, require_vocabulary
+from ragkit.models.tokenizer import load_tokenizer, require_vocabulary
 from ragkit.storage import published_folder
 
 

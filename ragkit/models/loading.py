@@ -20,7 +20,7 @@ from ragkit.models.gguf import convert_gguf
 from ragkit.models.llama3 import Llama3Config, Llama3ForCausalLM
 from ragkit.models.llama3.presets import PRESETS
 from ragkit.models.tensors import require_exact
-from ragkit.models.tokenizing import choose_pad_token, load_tokenizer, require_vocabulary
+from ragkit.models.tokenizer import choose_pad_token, load_tokenizer, require_vocabulary
 
 Implementation = Literal["ragkit", "transformers"]
 
@@ -129,10 +129,10 @@ def choose_class(
     """The class that opens a checkpoint by name, and the configuration that it takes."""
     if not isinstance(config, LlamaConfig):
         return AutoModelForCausalLM, config
+    is_ours = isinstance(config, Llama3Config)
     if implementation == "transformers":
-        return LlamaForCausalLM, _as_llama(config)
-    ours = config if isinstance(config, Llama3Config) else Llama3Config.from_llama(config)
-    return Llama3ForCausalLM, ours
+        return LlamaForCausalLM, config.to_llama() if is_ours else config
+    return Llama3ForCausalLM, config if is_ours else Llama3Config.from_llama(config)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -147,6 +147,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         place = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"no device {device!r}: give cpu, cuda, cuda:1 or auto") from error
+    if place.type not in ("cpu", "cuda"):
+        raise ConfigError(f"no model runs on device {device!r}: give cpu, cuda, cuda:1 or auto")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if place.type == "cuda" and (place.index or 0) >= found:
         raise ConfigError(f"device {device!r} is not there ({found} GPUs found): give auto or cpu")
@@ -170,10 +172,3 @@ def choose_dtype(
     if dtype in _DTYPES:
         return _DTYPES[str(dtype)]
     raise ConfigError(f"dtype must be auto or one of {', '.join(_DTYPES)}, got {dtype!r}")
-
-
-def _as_llama(config: LlamaConfig) -> LlamaConfig:
-    """`config` under transformers' name: the two types have the same fields."""
-    fields = config.to_dict()
-    del fields["model_type"]
-    return LlamaConfig(**fields)

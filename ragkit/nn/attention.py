@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -19,7 +19,7 @@ from ragkit.nn.rope import Rotation, apply_rotary
 class AttentionLayer(Protocol):
     """A module whose queries, keys and values `attend` mixes."""
 
-    config: PretrainedConfig
+    config: PreTrainedConfig
     head_dim: int
     num_key_value_groups: int
     """Query heads per key head, under the name by which transformers asks for it."""
@@ -43,7 +43,7 @@ class GroupedQueryAttention(nn.Module):
 
     def __init__(
         self,
-        config: PretrainedConfig,
+        config: PreTrainedConfig,
         *,
         layer_idx: int,
         qk_norm: bool = False,

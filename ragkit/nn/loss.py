@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-IGNORED = -100
-"""Label of a position that is no target."""
+IGNORED_LABEL = -100
+"""Label of a position that is no target, as everywhere in PyTorch."""
 
 _SLICE_ELEMENTS = 1 << 21
 _SLICE_ROWS = 256
@@ -30,15 +30,15 @@ def next_token_loss(
         labels: `[batch, seq]`, not shifted: `labels[:, t]` is the target of `logits[:, t - 1]`;
             -100 where there is none.
         num_items_in_batch: Targets of the global batch, where this is a part of it; `None` for
-            those of `labels`.
+            those of `labels`. 0 counts as 1, since it leaves nothing to divide.
         z_loss_weight: Weight of the squared log of the softmax's normaliser, which keeps logits
             from drifting (Chowdhery et al. 2022, arXiv:2204.02311, section 5).
     """
     targets = _shift(labels).flatten()
     scores = logits.flatten(0, 1).float()
-    total = F.cross_entropy(scores, targets, ignore_index=IGNORED, reduction="sum")
+    total = F.cross_entropy(scores, targets, ignore_index=IGNORED_LABEL, reduction="sum")
     if z_loss_weight:
-        normaliser = scores[targets != IGNORED].logsumexp(-1)
+        normaliser = scores[targets != IGNORED_LABEL].logsumexp(-1)
         total = total + z_loss_weight * normaliser.square().sum()
     return total / _divisor(targets, num_items_in_batch)
 
@@ -69,7 +69,7 @@ def projected_loss(
             logits, labels, num_items_in_batch=num_items_in_batch, z_loss_weight=z_loss_weight
         )
     targets = _shift(labels)
-    kept = targets != IGNORED
+    kept = targets != IGNORED_LABEL
     dtype, device = weight.dtype, hidden_states.device.type
     # Cast once here: within the function autocast would cast the weight anew for every slice.
     if torch.is_autocast_enabled(device):
@@ -89,15 +89,15 @@ def _plain_weight(head: nn.Module) -> Tensor | None:
 
 def _shift(labels: Tensor) -> Tensor:
     """The target of each position, `[batch, seq]`; the last has none."""
-    return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL)
 
 
 def _divisor(targets: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | int:
     if num_items_in_batch is None:
-        return (targets != IGNORED).sum().clamp(min=1)
+        num_items_in_batch = (targets != IGNORED_LABEL).sum()
     if isinstance(num_items_in_batch, Tensor):
-        return num_items_in_batch.to(targets.device)
-    return num_items_in_batch
+        return num_items_in_batch.to(targets.device).clamp(min=1)
+    return max(num_items_in_batch, 1)
 
 
 class _SlicedLoss(torch.autograd.Function):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 FLOAT32_POSITIONS = 1 << 13
@@ -45,7 +45,7 @@ class RotaryEmbedding(nn.Module):
     inv_freq: Tensor
     original_inv_freq: Tensor
 
-    def __init__(self, config: PretrainedConfig, *, interleaved: bool = False) -> None:
+    def __init__(self, config: PreTrainedConfig, *, interleaved: bool = False) -> None:
         super().__init__()
         # transformers fills the buffers of a model made on meta by these names and this config.
         self.config, self.rope_type = config, config.rope_parameters["rope_type"]
@@ -75,7 +75,7 @@ class RotaryEmbedding(nn.Module):
         return torch.cat((first, second), dim=-1)
 
     @staticmethod
-    def compute_default_rope_parameters(config: PretrainedConfig) -> tuple[Tensor, float]:
+    def compute_default_rope_parameters(config: PreTrainedConfig) -> tuple[Tensor, float]:
         """`inverse_frequencies`, under the name by which transformers calls it."""
         return inverse_frequencies(config)
 
@@ -89,7 +89,7 @@ class RotaryEmbedding(nn.Module):
         return self
 
 
-def inverse_frequencies(config: PretrainedConfig) -> tuple[Tensor, float]:
+def inverse_frequencies(config: PreTrainedConfig) -> tuple[Tensor, float]:
     """The angle of each pair per position, `[head_dim / 2]`, and the factor on the rotation."""
     rope_type = config.rope_parameters["rope_type"]
     if rope_type != "default":

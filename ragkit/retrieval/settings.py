@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ragkit.differences import differences
 from ragkit.encoders.base import Encoder
 from ragkit.errors import IndexStateError
-from ragkit.index.differences import differences
 from ragkit.index.manifest import Manifest
 from ragkit.retrieval.options import BuildOptions
 from ragkit.storage import hash_file

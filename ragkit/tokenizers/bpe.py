@@ -64,7 +64,7 @@ def train_bpe(
         ]
     )
     backend.decoder = decoders.ByteLevel()
-    # Documents begin with it in training, so texts do afterwards..
+    # Documents begin with it in training, so texts do afterwards.
     bos = special_tokens["bos_token"]
     number = list(special_tokens.values()).index(bos)  # they get the first ids
     backend.post_processor = processors.TemplateProcessing(

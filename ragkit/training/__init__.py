@@ -1,6 +1,6 @@
 """The one trainer: a method brings rows, a collator and an objective, never a second loop."""
 
-from ragkit.training.evaluating import HeldOut
+from ragkit.training.held_out import HeldOut
 from ragkit.training.objective import NextToken, Objective
 from ragkit.training.options import TrainingOptions
 from ragkit.training.report import TrainingReport

@@ -1,6 +1,7 @@
 """From options to transformers' `TrainingArguments`."""
 
 import os
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,39 +29,29 @@ def make_arguments(
     _require_reporters(options)
     use_cpu = options.use_cpu or not torch.accelerator.is_available()
     _require_fitting_launch(options, use_cpu=use_cpu)
-    return TrainingArguments(
-        output_dir=str(out),
-        max_steps=max_steps,
-        use_cpu=use_cpu,
-        dataloader_pin_memory=not use_cpu,
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=options.eval_steps or max_steps,
-        save_strategy="steps",
-        report_to=list(options.report_to),
+    explicit: dict[str, Any] = {
+        "output_dir": str(out),
+        "max_steps": max_steps,
+        "use_cpu": use_cpu,
+        "dataloader_pin_memory": not use_cpu,
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": options.eval_steps or max_steps,
+        "save_strategy": "steps",
+        "report_to": list(options.report_to),
         **scheduler_arguments(options, max_steps=max_steps),
-        **{name: getattr(options, name) for name in _SAME_NAME},
         **_OURS,
-    )
+    }
+    return TrainingArguments(**_shared(options) | explicit)
 
 
-_SAME_NAME = (
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "bf16",
-    "activation_checkpointing",
-    "ddp_find_unused_parameters",
-    "dataloader_num_workers",
-    "seed",
-    "logging_steps",
-    "save_steps",
-)
+def _shared(options: TrainingOptions) -> dict[str, Any]:
+    """What transformers has by the same name, but for what `RagkitTrainer` does itself."""
+    theirs = {field.name for field in fields(TrainingArguments)} - _DONE_HERE
+    names = [field.name for field in fields(options) if field.name in theirs]
+    return {name: getattr(options, name) for name in names}
+
+
+_DONE_HERE = {"num_train_epochs", "train_sampling_strategy"}
 
 _OURS: dict[str, Any] = {
     # What these would do, `RagkitTrainer` does: its rows begin where the checkpoint stands, a loss

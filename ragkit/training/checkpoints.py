@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,15 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ragkit.errors import StorageError
-from ragkit.storage import durable_file, free_bytes, make_folder, storage_errors, sync_folder
+from ragkit.storage import (
+    durable_file,
+    free_bytes,
+    make_folder,
+    remove_folder,
+    rename_folder,
+    storage_errors,
+    sync_files,
+)
 
 PREFIX = "checkpoint-"
 STATE_NAME = "ragkit_state.json"
@@ -75,31 +82,27 @@ class Checkpoints:
         Raises:
             StorageError: The disk is full or failing.
         """
-        written, target = self.staging / f"{PREFIX}{step}", self.folder / f"{PREFIX}{step}"
-        seal(written, {"state": dict(state)})
-        with storage_errors(target):
-            shutil.rmtree(target, ignore_errors=True)
-            written.rename(target)
-            sync_folder(self.folder)
-            shutil.rmtree(self.staging)
-        for old in self._published()[: -self._limit]:
-            shutil.rmtree(old)
+        name = f"{PREFIX}{step}"
+        seal(self.staging / name, {"state": dict(state)})
+        # The run went on from before this step: what was published from here on is damaged.
+        for path in self._published():
+            if _step_of(path) >= step:
+                remove_folder(path)
+        rename_folder(self.staging / name, self.folder / name)
+        remove_folder(self.staging)
+        for path in self._published()[: -self._limit]:
+            remove_folder(path)
 
     def _published(self) -> list[Path]:
         """Folders of checkpoints, oldest first."""
-        found = [path for path in self.folder.glob(f"{PREFIX}*") if path.name[11:].isdigit()]
-        return sorted(found, key=_step_of)
+        return sorted(filter(_is_published, self.folder.glob(f"{PREFIX}*")), key=_step_of)
 
 
 def seal(folder: Path, entry: Mapping[str, Any]) -> None:
     """Bring a folder's files to the disk, and write down their sizes."""
-    sizes = {}
-    with storage_errors(folder):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                sizes[str(path.relative_to(folder))] = path.stat().st_size
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+    sync_files(folder)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     with durable_file(folder / STATE_NAME) as file:
         file.write(json.dumps({**entry, "sizes": sizes}).encode())
 
@@ -117,6 +120,11 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path}, {free_bytes(path)} bytes are free: free some space and run the "
             f"same command again, it goes on from the last checkpoint ({error})"
         ) from error
+
+
+def _is_published(path: Path) -> bool:
+    """Whether a folder has the name of a checkpoint, a number behind the prefix."""
+    return path.name.removeprefix(PREFIX).isdigit()
 
 
 def _step_of(path: Path) -> int:

@@ -1,17 +1,21 @@
 """The files of a run, and whether a run may use a folder that holds some."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from ragkit.config import read_tree
+from ragkit.differences import differences
 from ragkit.errors import ConfigError
-from ragkit.storage import durable_file, make_folder
-from ragkit.training.journal import Journal
+from ragkit.storage import durable_file, make_folder, storage_errors
+from ragkit.training.metrics_file import MetricsFile
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,13 @@ class RunFolder:
 
     @property
     def facts(self) -> Path:
-        """What else decides it: number of processes, rows and parameters."""
+        """What else decides it: processes, rows, parameters, and what the caller knows."""
         return self.path / "facts.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while a process trains; empty."""
+        return self.path / "LOCK"
 
     @property
     def environment(self) -> Path:
@@ -40,22 +49,22 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
-    def metrics(self) -> Journal:
+    def metrics(self) -> MetricsFile:
         """`step loss_nats grad_norm learning_rate num_tokens`; equal for equal runs."""
-        return Journal(self.path / "metrics.jsonl")
+        return MetricsFile(self.path / "metrics.jsonl")
 
     @property
-    def timings(self) -> Journal:
-        """`step seconds tokens_per_s flops_share`."""
-        return Journal(self.path / "timings.jsonl")
+    def timings(self) -> MetricsFile:
+        """`step seconds tokens_per_s flops_share`; see `ragkit.training.pace` for the last."""
+        return MetricsFile(self.path / "timings.jsonl")
 
     @property
-    def evaluations(self) -> Journal:
+    def evaluations(self) -> MetricsFile:
         """`step num_tokens loss_nats bits_per_byte` on held-out rows."""
-        return Journal(self.path / "evaluations.jsonl")
+        return MetricsFile(self.path / "evaluations.jsonl")
 
     @property
-    def journals(self) -> tuple[Journal, ...]:
+    def metrics_files(self) -> tuple[MetricsFile, ...]:
         """All files that grow with the run."""
         return self.metrics, self.timings, self.evaluations
 
@@ -79,16 +88,38 @@ class RunFolder:
         """Written last: a run that has it is finished."""
         return self.path / "report.json"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out during the block; a process that is killed leaves no lock.
+
+        Raises:
+            ConfigError: Another process trains there.
+            StorageError: The folder cannot be written.
+        """
+        make_folder(self.path)
+        lock = FileLock(self.lock)
+        with storage_errors(self.lock):
+            try:
+                lock.acquire(blocking=False)
+            except Timeout as error:
+                raise ConfigError(
+                    f"another process trains in {self.path}: wait until it ends, or choose "
+                    "another folder"
+                ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def claim(
         self, recipe: Mapping[str, Any], facts: Mapping[str, Any], *, overwrite: bool
     ) -> None:
-        """Take the folder for a run, or for going on with an equal one; other files in it may stay.
+        """Take a locked folder for a run, or for going on with an equal one; other files may stay.
 
         Raises:
             ConfigError: It holds a run that differs, or files that have the names of a run's.
             StorageError: It cannot be written.
         """
-        make_folder(self.path)
         held = [path.name for path in self._parts() if path.exists()]
         if held and not self.recipe.is_file():
             raise ConfigError(
@@ -105,9 +136,9 @@ class RunFolder:
 
     def _parts(self) -> tuple[Path, ...]:
         """All files and folders of a run, the recipe last."""
-        journals = (journal.path for journal in self.journals)
+        lines = (file.path for file in self.metrics_files)
         others = (self.checkpoints, self.plot, self.model, self.report, self.environment)
-        return (*journals, *others, self.facts, self.recipe)
+        return (*lines, *others, self.facts, self.recipe)
 
     def _clear(self) -> None:
         for path in self._parts():
@@ -118,10 +149,8 @@ class RunFolder:
 
 
 def _require_equal(path: Path, wanted: Mapping[str, Any]) -> None:
-    found, expected = dict(_leaves(read_tree(path))), dict(_leaves(_plain(wanted)))
-    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
-    if names:
-        faults = [f"  {n}: was {found.get(n)!r}, now {expected.get(n)!r}" for n in names]
+    faults = differences(read_tree(path), _plain(wanted))
+    if faults:
         head = f"{path} is of another run: choose another folder, or overwrite this run"
         raise ConfigError("\n".join([head, *faults]))
 
@@ -132,20 +161,5 @@ def _write_tree(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree as YAML gives it back: tuples are lists."""
-    return yaml.safe_load(yaml.safe_dump(_listed(tree), sort_keys=False))
-
-
-def _listed(value: Any) -> Any:  # noqa: ANN401 - any value of a recipe
-    if isinstance(value, Mapping):
-        return {key: _listed(inner) for key, inner in value.items()}
-    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree by their dotted names."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    """The tree as a file gives it back: tuples are lists."""
+    return json.loads(json.dumps(tree))

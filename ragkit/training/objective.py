@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from ragkit.data.collators import IGNORED_LABEL
-from ragkit.errors import ConfigError
 
 Batch = Mapping[str, Any]
 Collator = Callable[[list[Any]], dict[str, Any]]
@@ -48,28 +46,3 @@ class NextToken:
     def loss(self, model: nn.Module, batch: Batch, *, num_items_in_batch: Tensor) -> Tensor:
         """The loss that the model computes from `labels`."""
         return model(**batch, num_items_in_batch=num_items_in_batch).loss
-
-
-def require_division(objective: Objective, model: nn.Module, batch: Batch) -> None:
-    """Try on a batch whether the loss is divided by `num_items_in_batch`.
-
-    A model that takes the argument and drops it has a loss that is too large by the number of
-    processes and accumulated batches, and nothing else shows it. Leaves the model in evaluation
-    mode and the random numbers as they were.
-
-    Raises:
-        ConfigError: The loss does not depend on `num_items_in_batch`.
-    """
-    targets = objective.count_targets(batch)
-    devices = [targets.device] if targets.device.type == "cuda" else []
-    model.eval()
-    with torch.no_grad(), torch.random.fork_rng(devices):
-        once, twice = (
-            objective.loss(model, batch, num_items_in_batch=count)
-            for count in (targets, 2 * targets)
-        )
-    if bool(once == twice) and bool(once != 0):
-        raise ConfigError(
-            f"the loss of {type(model).__name__} must be a sum divided by num_items_in_batch, but "
-            "it does not depend on it: let forward pass num_items_in_batch on to the loss"
-        )

@@ -1,5 +1,6 @@
 """What can be chosen about a training run; names and meanings are those of transformers."""
 
+import math
 from typing import Literal
 
 from ragkit.config import config
@@ -105,12 +106,12 @@ class TrainingOptions:
             )
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
+            if value is not None and not least <= value < math.inf:
+                raise ConfigError(f"{name} must be at least {least} and finite, got {value}")
         for name in _POSITIVE:
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"{name} must be larger than 0, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be larger than 0 and finite, got {value}")
         for name in _BELOW_ONE:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")

@@ -1,12 +1,31 @@
-"""How fast a run is: the progress bar and `timings.jsonl`."""
+"""How fast a run is: the progress bar and `timings.jsonl`.
 
+`flops_share` is the rate over that of hardware at its peak that trains all weights of the model
+and lets each token attend to all before it in its row. What a run saves, by documents that are
+masked from one another or by frozen weights below an adapter, is not deducted: there the share is
+larger than that of the FLOPs that were done. Activations that are computed again are not added.
+"""
+
+import logging
 import time
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+import torch
+from transformers import (
+    PreTrainedConfig,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ragkit.console import Bar
+from ragkit.errors import ConfigError
+from ragkit.models.flops import training_flops_per_token
+from ragkit.nn.flops import peak_flops
 from ragkit.training.folder import RunFolder
 from ragkit.training.tally import Tally
+
+logger = logging.getLogger(__name__)
 
 
 class Pace(TrainerCallback):
@@ -15,7 +34,7 @@ class Pace(TrainerCallback):
     Args:
         tally: Counts the tokens.
         bar: Shows what is measured.
-        folder: Holds the journal; the first process writes it.
+        folder: Holds the timings; the first process writes them.
         max_rate: Tokens per second of hardware at its peak, if that is known.
     """
 
@@ -71,6 +90,19 @@ class Pace(TrainerCallback):
             line = {"step": state.global_step, "seconds": self._line[0]}
             self._folder.timings.append({**line, "tokens_per_s": rate, "flops_share": share})
             self._line = (0.0, 0)
+
+
+def find_max_rate(
+    config: PreTrainedConfig, arguments: TrainingArguments, *, row_tokens: int
+) -> float | None:
+    """Tokens per second of all processes at the peak of their hardware, if it is known."""
+    dtype = torch.bfloat16 if arguments.bf16 else torch.float32
+    try:
+        flops = training_flops_per_token(config, row_tokens)
+    except ConfigError as error:
+        logger.info("there will be no flops_share: %s", error)
+        return None
+    return peak_flops(arguments.device, dtype) * arguments.world_size / flops
 
 
 def _add(one: tuple[float, int], other: tuple[float, int]) -> tuple[float, int]:

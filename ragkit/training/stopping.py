@@ -2,8 +2,11 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,3 +48,24 @@ class StopRequest:
         for number, handler in self._former.items():
             signal.signal(number, handler)
         self._former = {}
+
+
+class Ending(TrainerCallback):
+    """Ends a run that was asked to stop with a checkpoint, and one that is done with a line.
+
+    Args:
+        stopping: Whether the run was asked to stop.
+    """
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Set what transformers does next."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+            control.should_save = False  # what follows is the model itself
+        elif self._stopping():
+            control.should_save = control.should_training_stop = True

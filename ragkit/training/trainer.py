@@ -18,18 +18,18 @@ from transformers import (
 
 from ragkit.errors import ConfigError, DataError, DivergedError
 from ragkit.training.checkpoints import writing
-from ragkit.training.evaluating import Evaluation, evaluate
-from ragkit.training.fitting import (
+from ragkit.training.held_out import Evaluation, evaluate
+from ragkit.training.model_checks import (
+    require_division,
     require_equal_weights,
     require_float32,
     require_loss_arguments,
 )
-from ragkit.training.flow import Flow
-from ragkit.training.objective import Batch, NextToken, require_division
-from ragkit.training.sampling import RowOrder
-from ragkit.training.stopping import ignore_interrupts
+from ragkit.training.objective import Batch, NextToken
+from ragkit.training.row_order import RowOrder
+from ragkit.training.run_spec import RunSpec
+from ragkit.training.stopping import Ending, ignore_interrupts
 from ragkit.training.tally import Tally
-from ragkit.training.task import Task
 
 ARGUMENTS_NAME = "training_args.bin"
 """A pickle that transformers puts beside the weights; nobody reads it."""
@@ -52,46 +52,46 @@ class RagkitTrainer(Trainer):
         model: PreTrainedModel,
         arguments: TrainingArguments,
         *,
-        task: Task,
+        spec: RunSpec,
         tally: Tally,
         stop_requested: Callable[[], bool],
     ) -> None:
         self.evaluation: Evaluation | None = None
-        self._task, self._tally, self._stop_requested = task, tally, stop_requested
+        self._spec, self._tally, self._stop_requested = spec, tally, stop_requested
         self._stopping = self._tried = False
         self._step_loss = self._num_targets = torch.zeros(())
         self._num_tokens = 0
         super().__init__(
             model,
             arguments,
-            data_collator=task.collator,
-            train_dataset=task.rows,
-            eval_dataset=task.held_out and task.held_out.rows,
+            data_collator=spec.collator,
+            train_dataset=spec.rows,
+            eval_dataset=spec.held_out and spec.held_out.rows,
         )
         self.remove_callback(PrinterCallback)
-        self.add_callback(Flow(lambda: self._stopping))
+        self.add_callback(Ending(lambda: self._stopping))
         self.loss_is_scaled_for_ga = True  # by `compute_loss`
-        set_seed(task.options.seed, device_specific=True)  # dropout differs between processes
-        if isinstance(task.objective, NextToken):
+        set_seed(spec.options.seed, device_specific=True)  # dropout differs between processes
+        if isinstance(spec.objective, NextToken):
             require_loss_arguments(model, accepted=self.model_accepts_loss_kwargs)
         require_float32(model)
         require_equal_weights(model, self.accelerator)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The rows that are left, in batches of this process."""
-        options = self._task.options
+        options = self._spec.options
         reads_per_step = self.get_total_train_batch_size(self.args)
         order = RowOrder(
-            len(self._task.rows),
+            len(self._spec.rows),
             num_reads=self.args.max_steps * reads_per_step,
-            first_read=self._task.start_step * reads_per_step,
-            seed=self._task.order_seed,
+            first_read=self._spec.start_step * reads_per_step,
+            seed=self._spec.order_seed,
         )
         loader = DataLoader(
-            self._task.rows,
+            self._spec.rows,
             batch_size=options.per_device_train_batch_size,
             sampler=order,
-            collate_fn=self._task.collator,
+            collate_fn=self._spec.collator,
             num_workers=options.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
             worker_init_fn=ignore_interrupts,
@@ -105,7 +105,7 @@ class RagkitTrainer(Trainer):
     ) -> tuple[list[Any], Tensor]:
         """The batches of one update, and the targets in those of all processes."""
         batches: list[Batch] = list(islice(epoch_iterator, num_batches))
-        objective = self._task.objective
+        objective = self._spec.objective
         num_tokens = sum(objective.count_tokens(batch) for batch in batches)
         num_targets = torch.stack([objective.count_targets(batch) for batch in batches]).sum()
         counts = torch.stack([num_targets, torch.full_like(num_targets, num_tokens)])
@@ -122,7 +122,7 @@ class RagkitTrainer(Trainer):
     ) -> Tensor:
         """Go backward through one batch; its part of the update's loss."""
         if not self._tried:
-            require_division(self._task.objective, model, inputs)
+            require_division(self._spec.objective, model, inputs)
             self._tried = True
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._step_loss = self._step_loss + loss
@@ -136,7 +136,7 @@ class RagkitTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 - as in the base class
         """The part of one batch in the update's loss; DDP and FSDP take the mean over processes."""
-        loss = self._task.objective.loss(model, inputs, num_items_in_batch=self._num_targets)
+        loss = self._spec.objective.loss(model, inputs, num_items_in_batch=self._num_targets)
         loss = loss * self.accelerator.num_processes
         return (loss, None) if return_outputs else loss
 
@@ -152,25 +152,28 @@ class RagkitTrainer(Trainer):
                 line = {"step": self.state.global_step, "loss_nats": logs["loss"]}
                 line |= {name: logs[name] for name in ("grad_norm", "learning_rate")}
                 line["num_tokens"] = self._tally.num_tokens
-                self._task.folder.metrics.append(line)
+                self._spec.folder.metrics.append(line)
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
 
     def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """Measure the loss on held-out rows, and write it down."""
-        if self._task.held_out is None:
+        if self._spec.held_out is None:
             raise ConfigError("there are no held-out rows to evaluate on: give some")
         self.evaluation = evaluate(
-            self._task.objective,
+            self._spec.objective,
             self.accelerator.unwrap_model(self.model_wrapped),
-            self._task.held_out,
-            collate=self._task.collator,
+            self._spec.held_out,
+            collate=self._spec.collator,
             batch_size=self.args.per_device_eval_batch_size,
             accelerator=self.accelerator,
         )
+        step, loss_nats = self.state.global_step, self.evaluation.loss_nats
+        if not math.isfinite(loss_nats):
+            raise self._diverged(f"after step {step} held-out rows have loss {loss_nats}, which")
         found = {name: x for name, x in vars(self.evaluation).items() if x is not None}
         if self.is_world_process_zero():
-            line = {"step": self.state.global_step, "num_tokens": self._tally.num_tokens}
-            self._task.folder.evaluations.append(line | found)
+            line = {"step": step, "num_tokens": self._tally.num_tokens}
+            self._spec.folder.evaluations.append(line | found)
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
@@ -180,35 +183,42 @@ class RagkitTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:  # noqa: ANN401
         """The norm of the gradients; raises before the update if anything is not finite."""
-        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
-        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-        flag = torch.full_like(self._step_loss, float(self._stop_requested()))
-        sums = self.accelerator.reduce(torch.stack([self._step_loss, flag]), reduction="sum")
-        loss_nats = float(sums[0]) / self.accelerator.num_processes
-        # All processes stop at the same step, whichever of them got the signal.
-        self._stopping = bool(sums[1] > 0)
+        norm = _as_number(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
+        loss_nats = self._gather_update()
         self._require_finite(loss_nats, norm)
         self._tally.add(
             loss_nats=loss_nats, num_targets=int(self._num_targets), num_tokens=self._num_tokens
         )
         return norm
 
+    def _gather_update(self) -> float:
+        """The loss of the update over all processes, which now know whether one is to stop."""
+        flag = torch.full_like(self._step_loss, float(self._stop_requested()))
+        sums = self.accelerator.reduce(torch.stack([self._step_loss, flag]), reduction="sum")
+        # All processes stop at the same step, whichever of them got the signal.
+        self._stopping = bool(sums[1] > 0)
+        return float(sums[0]) / self.accelerator.num_processes
+
     def _require_finite(self, loss_nats: float, grad_norm: float) -> None:
         step = self.state.global_step + 1
         if not self._num_targets:
             raise DataError(f"the rows of step {step} have no target: drop rows without any")
-        if math.isfinite(loss_nats) and math.isfinite(grad_norm):
-            return
-        last = self._task.checkpoints.latest()
+        if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
+            raise self._diverged(
+                f"step {step} has loss {loss_nats} and gradient norm {grad_norm}, both"
+            )
+
+    def _diverged(self, found: str) -> DivergedError:
+        last = self._spec.checkpoints.latest()
         good = f"the last good checkpoint is {last.path}" if last else "there is no checkpoint yet"
-        raise DivergedError(
-            f"step {step} has loss {loss_nats} and gradient norm {grad_norm}, both must be finite; "
-            f"{good}: lower the learning rate, warm up longer, or look at the rows of that step"
+        return DivergedError(
+            f"{found} must be finite; {good}: lower the learning rate, warm up longer, or look at "
+            "the rows of that step"
         )
 
     def _get_output_dir(self, trial: Any) -> str:  # noqa: ANN401 - as in the base class
         """Where the base class writes checkpoints."""
-        return str(self._task.checkpoints.staging)
+        return str(self._spec.checkpoints.staging)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401
         """Save what the run goes on from; it appears whole or not at all.
@@ -216,7 +226,7 @@ class RagkitTrainer(Trainer):
         Raises:
             StorageError: The disk is full or failing; the checkpoints before are still there.
         """
-        checkpoints, step = self._task.checkpoints, self.state.global_step
+        checkpoints, step = self._spec.checkpoints, self.state.global_step
         if self.is_world_process_zero():
             checkpoints.prepare()
         self.accelerator.wait_for_everyone()
@@ -224,7 +234,11 @@ class RagkitTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            for journal in self._task.folder.journals:
-                journal.sync()
+            for file in self._spec.folder.metrics_files:
+                file.sync()
             checkpoints.publish(step, {"tally": self._tally.state()})
         self.accelerator.wait_for_everyone()
+
+
+def _as_number(norm: Any) -> float:  # noqa: ANN401 - a number, or a tensor that may be sharded
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)

@@ -42,7 +42,7 @@ def test_json_has_the_figures_and_how_they_were_made(model, text):
         "num_tokens",
         "num_bytes",
     ]
-    assert (read["schema"], read["documents"]) == ("ragkit.eval.perplexity/1", 3)
+    assert (read["schema"], read["documents"]) == ("ragkit.eval_perplexity/1", 3)
     assert (read["context_length"], read["stride"], read["bos"]) == (16, 5, False)
 
 
@@ -106,6 +106,32 @@ def test_refused_rows_stop_the_run(model, tmp_path):
 
     assert (strict.exit_code, lenient.exit_code) == (3, 0)
     assert "1 of 2 rows were refused" in json.loads(strict.stdout)["hint"]
+
+
+def test_bytes_that_are_not_utf8_are_told_or_refused(model, tmp_path):
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes(b'{"text": "the wing of the plan\xe9"}\n{"text": "the wing of the plane"}\n')
+
+    lenient, strict = (
+        measure(model, "--text", path, *flags) for flags in ((), ("--on-invalid-utf8", "error"))
+    )
+
+    assert (lenient.exit_code, strict.exit_code) == (0, 3)
+    assert "1 documents hold bytes that are not UTF-8" in " ".join(lenient.stderr.split())
+
+
+def test_a_wrong_batch_size_fails_before_the_model_is_opened(text):
+    result = measure("no/such/model", "--text", text, "--batch-size", 0)
+
+    assert "batch_size must be 1 or more" in json.loads(result.stdout)["hint"]
+
+
+def test_a_recipe_of_another_kind_is_told_with_its_command():
+    result = run("eval", "pretrain/llama3-tiny", "--json")
+
+    assert result.exit_code == 2
+    assert "is a pretrain recipe" in json.loads(result.stdout)["hint"]
+    assert "run `ragkit pretrain " in json.loads(result.stdout)["hint"]
 
 
 def test_a_missing_file_is_named(model, tmp_path):

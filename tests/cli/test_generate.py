@@ -153,10 +153,67 @@ def test_bad_rows_stop_the_run_unless_they_are_allowed(model, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("flag", ["-o", "--rejects"])
+def test_the_prompts_are_never_overwritten(flag, linked, model, tmp_path):
+    path = write(tmp_path / "in.jsonl", {"prompt": "of"}, {"text": "x"})
+    before, same = path.read_bytes(), path
+    if linked:
+        same = tmp_path / "link.jsonl"
+        same.symlink_to(path)
+
+    ran = run("generate", model, "--input", path, flag, same, "--max-rejects", "1", *SHORT)
+
+    assert ran.exit_code == 2
+    assert "are the same file" in ran.stderr
+    assert path.read_bytes() == before
+
+
+def test_results_and_bad_rows_do_not_share_a_file(model, tmp_path):
+    path = write(tmp_path / "in.jsonl", {"prompt": "of"})
+    both = tmp_path / "out.jsonl"
+
+    ran = run("generate", model, "--input", path, "-o", both, "--rejects", both, *SHORT)
+
+    assert ran.exit_code == 2
+    assert "--out and --rejects are the same file" in ran.stderr
+    assert not both.exists()
+
+
+def test_results_of_other_weights_or_another_dtype_are_refused(tmp_path):
+    path = write(tmp_path / "in.jsonl", {"prompt": "of"})
+    folder, out = tmp_path / "model", tmp_path / "out.jsonl"
+    tiny_llama().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    arguments = ("generate", folder, "--input", path, "-o", out, *SHORT)
+
+    first, other_dtype = run(*arguments), run(*arguments, "--dtype", "bf16")
+    tiny_llama(seed=1).save_pretrained(folder)
+    other_weights = run(*arguments)
+
+    assert [ran.exit_code for ran in (first, other_dtype, other_weights)] == [0, 2, 2]
+    assert "no result of this prompt, model and options" in other_weights.stderr
+
+
+def test_a_prompt_on_stdin_must_be_utf8(model):
+    ran = run("generate", model, *SHORT, stdin=b"the wing\xff\n")
+
+    assert ran.exit_code == 3
+    assert "the prompt on stdin is not UTF-8: convert it" in ran.stderr
+
+
+def test_without_a_number_the_text_ends_with_the_context(model):
+    ran = run("generate", model, "of", "--json")
+
+    read = json.loads(ran.stdout)
+    assert ran.exit_code == 0
+    assert read["num_prompt_tokens"] + read["num_tokens"] <= CONTEXT
+
+
 WRONG = {
     "no model": (["no/such/folder", "x"], 2, "no model at"),
     "long prompt": (["MODEL", "x " * CONTEXT], 2, "max_position_embeddings=96: shorten"),
-    "long answer": (["MODEL", "x"], 2, "set max_new_tokens to at most 95"),
+    "long answer": (["MODEL", "x", "--max-new-tokens", "96"], 2, "to at most 95"),
     "cut without draw": (["MODEL", "x", "--top-k", "5"], 2, "set a temperature"),
     "negative count": (["MODEL", "x", "--max-new-tokens", "-1"], 2, "must be 1 or more"),
     "no template": (["MUTE", "x", "--chat", *SHORT], 2, "no chat template: choose"),
@@ -166,7 +223,10 @@ WRONG = {
     "no file": (["MODEL", "--input", "/no/such"], 3, "check the path"),
     "unknown dtype": (["MODEL", "x", "--dtype", "fp4", *SHORT], 2, "fp4"),
     "unknown device": (["MODEL", "x", "--device", "abacus", *SHORT], 2, "abacus"),
-    "no batch": (["MODEL", "--input", "-", "--batch-size", "0", *SHORT], 2, "batch_size must"),
+    "no batch": (["no/such/model", "--input", "-", "--batch-size", "0"], 2, "batch_size must"),
+    "no folder": (["no/such/model", "--input", "-", "-o", "no/out.jsonl"], 6, "No such file"),
+    "folder as file": (["no/such/model", "--input", "-", "-o", "."], 6, "Is a directory"),
+    "json of lines": (["MODEL", "--input", "-", "--json"], 2, "JSON lines already"),
 }
 
 

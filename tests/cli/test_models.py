@@ -26,7 +26,7 @@ def read_json(result):
 def test_the_list_has_every_preset():
     found = read_json(run("models", "list", "--json"))
 
-    assert found["schema"] == "ragkit.models.list/1"
+    assert found["schema"] == "ragkit.models_list/1"
     sizes = {one["name"]: one["parameters"] for one in found["presets"]}
     assert sizes["llama3.1-405b"] == 405_853_388_800
     assert len(sizes) == 8
@@ -42,7 +42,7 @@ def test_the_list_is_a_table_for_people():
 def test_a_description_has_the_keys_that_scripts_read():
     found = read_json(run("models", "describe", "llama3.2-1b", "--json"))
 
-    assert found["schema"] == "ragkit.models.describe/1"
+    assert found["schema"] == "ragkit.models_describe/1"
     assert all(isinstance(found[key], int) for key in DESCRIBED)
 
 
@@ -60,7 +60,7 @@ def test_a_checkpoint_is_exported(tmp_path):
     found = read_json(run("models", "export", folder, "-o", tmp_path / "out", "--json"))
 
     assert found == {
-        "schema": "ragkit.models.export/1",
+        "schema": "ragkit.models_export/1",
         "ok": True,
         "path": str(tmp_path / "out"),
     }
@@ -82,7 +82,7 @@ def test_an_export_replaces_a_model_only_when_told(tmp_path):
     [
         (["describe", "llama3.1-8bb"], "did you mean llama3.1-8b"),
         (["describe", "./absent"], "no model at './absent'"),
-        (["describe", "llama3-8b", "--context", "8193"], "max_position_embeddings"),
+        (["describe", "llama3-8b", "--context-length", "8193"], "max_position_embeddings"),
         (["describe", "package:ragkit_absent"], "pip install ragkit-absent"),
         (["export", "./absent", "-o", "out"], "no model at './absent'"),
         (["export", "llama3-8b", "-o", "out"], "is a preset, which has sizes but no weights"),

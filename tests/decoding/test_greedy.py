@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from ragkit.decoding import GenerationOptions, generate_tokens
-from ragkit.errors import CheckpointError, ConfigError
+from ragkit.errors import CheckpointError, ConfigError, StorageError
 from tests.decoding.tiny import CONTEXT, tiny_llama, transformers_tokens
 
 PROMPTS = st.lists(st.lists(st.integers(0, 292), min_size=1, max_size=11), min_size=1, max_size=5)
@@ -189,6 +189,41 @@ def test_what_exceeds_the_context_is_refused_before_anything_is_read(length, hin
         tokens_of(model, [[7], [7] * length], max_new_tokens=4)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_without_a_number_the_text_may_fill_the_context(temperature):
+    model, prompts = tiny_llama(), [[7], [8] * (CONTEXT - 6)]
+    options = GenerationOptions(temperature=temperature)
+
+    found = generate_tokens(model, prompts, options=options)
+
+    assert [one.num_tokens for one in found] == [CONTEXT - 1, 6]
+    assert {one.finish_reason for one in found} == {"length"}
+    assert found == [generate_tokens(model, [prompt], options=options)[0] for prompt in prompts]
+
+
+def test_without_a_number_a_large_context_is_not_filled():
+    [found] = generate_tokens(tiny_llama(max_position_embeddings=999), [[7]])
+
+    assert found.num_tokens == 256
+
+
+def test_a_prompt_without_room_for_a_token_is_refused():
+    with pytest.raises(ConfigError, match=r"of 96 tokens is more than .*=96: shorten the prompt"):
+        generate_tokens(tiny_llama(), [[7] * CONTEXT])
+
+
+class Hoard(LogitsProcessor):
+    """Asks for more memory than there is."""
+
+    def __call__(self, input_ids, scores):
+        return torch.empty(1 << 60)
+
+
+def test_a_lack_of_memory_names_what_to_lower():
+    with pytest.raises(StorageError, match=r"cpu ran out of memory: 2 prompts .* lower batch_size"):
+        generate_tokens(tiny_llama(), [[7], [8]], processors=[Hoard()])
+
+
 class Spoil(LogitsProcessor):
     """Makes the scores useless."""
 
@@ -224,7 +259,12 @@ def test_a_model_without_a_cache_of_keys_is_refused():
 
 @pytest.mark.parametrize(
     ("prompts", "batch_size", "hint"),
-    [([[]], 8, "at least one token"), ([[7]], 0, "batch_size must be 1 or more")],
+    [
+        ([[]], 8, "at least one token"),
+        ([[7]], 0, "batch_size must be 1 or more"),
+        ([[7], [8, 293]], 8, "from 0 to 292, as the model's vocab_size is 293, got 293"),
+        ([[7, -1]], 8, "from 0 to 292, .* got -1: encode"),
+    ],
 )
 def test_wrong_arguments_are_named(prompts, batch_size, hint):
     with pytest.raises(ConfigError, match=hint):

@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from transformers import LogitsProcessor
 
 from ragkit.decoding import GenerationOptions, generate_tokens
-from ragkit.decoding.chain import build_chain
+from ragkit.decoding.logits_processors import build_chain
 from ragkit.decoding.sampling import Chooser, draw_tokens, draw_uniform
 from tests.decoding.tiny import tiny_llama
 
@@ -73,7 +73,9 @@ def test_scores_equal_those_that_transformers_draws_from(options, prompt):
 def test_tokens_are_as_frequent_as_their_probability(options):
     chosen = GenerationOptions(**{"temperature": 1.0, "max_new_tokens": 1, **options})
     num_rows = 4000
-    chooser = Chooser([[0]] * num_rows, options=chosen, samples=range(num_rows), device=CPU)
+    chooser = Chooser(
+        [[0]] * num_rows, options=chosen, samples=range(num_rows), num_steps=1, device=CPU
+    )
     scores = LOGITS[None]
     for processor in build_chain(chosen, padding=[0], device=CPU):
         scores = processor(torch.tensor([[0]]), scores)
@@ -150,13 +152,11 @@ def test_a_longer_text_begins_like_a_shorter_one():
 
 
 def test_random_numbers_are_a_row_of_their_own_and_below_one():
-    options = GenerationOptions(temperature=1.0, max_new_tokens=2000)
-
-    numbers = draw_uniform([5, 6], options=options, sample=0)
+    numbers = draw_uniform([5, 6], seed=0, sample=0, num_steps=2000)
 
     assert numbers.min() >= 0
     assert numbers.max() < 1
-    assert not torch.equal(numbers, draw_uniform([5, 6], options=options, sample=1))
+    assert not torch.equal(numbers, draw_uniform([5, 6], seed=0, sample=1, num_steps=2000))
 
 
 class Allow(LogitsProcessor):

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import torch
+from tokenizers import processors
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
@@ -15,7 +16,9 @@ TEXTS = ("the wing of the plane, the flow over the wing and the drag of the flow
 
 def tiny_bpe():
     """A byte-level tokenizer that puts no special token around a text."""
-    return train_bpe(TEXTS, vocab_size=VOCAB_SIZE)
+    tokenizer = train_bpe(TEXTS, vocab_size=VOCAB_SIZE)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer
 
 
 def tiny_llama(*, seed=0, **sizes):

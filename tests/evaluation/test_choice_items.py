@@ -42,6 +42,20 @@ def test_a_context_with_an_unknown_key_lists_the_keys(path):
 
 
 @pytest.mark.parametrize(
+    "context", ["{question.foo}", "{question[a]}", "{question", "{0}", "{choices[9]}"]
+)
+def test_a_context_that_does_not_fit_is_shown(path, context):
+    with pytest.raises(ConfigError, match=r"items\.jsonl:1: the context .* does not fit"):
+        read_choices(path, context=context)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(path, limit):
+    with pytest.raises(ConfigError, match="limit must be 1 or more"):
+        read_choices(path, limit=limit)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "{",
@@ -50,6 +64,7 @@ def test_a_context_with_an_unknown_key_lists_the_keys(path):
         '{"choices": ["a", "b"], "answer": "0"}',
         '{"choices": ["a", "b"], "answer": true}',
         '{"answer": 0}',
+        pytest.param("[" * 100_000, id="a list of lists"),
     ],
 )
 def test_a_malformed_line_is_named(path, line):

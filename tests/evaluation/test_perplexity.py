@@ -154,4 +154,4 @@ def test_json_has_the_keys_that_scripts_rely_on():
         "documents",
         "bos",
     ]
-    assert read["schema"] == "ragkit.eval.perplexity/1"
+    assert read["schema"] == "ragkit.eval_perplexity/1"

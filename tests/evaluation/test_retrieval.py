@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from ragkit.errors import DataError
 from ragkit.evaluation.judgements import read_qrels, read_queries
@@ -14,11 +15,15 @@ from ragkit.evaluation.retrieval import (
     DEPTH,
     MAX_PASSAGES,
     METRICS,
+    RetrievalReport,
     evaluate_index,
     evaluate_retrieval,
+    to_json,
+    to_table,
 )
 
 DOCS = [f"d{i}" for i in range(23)]
+MEANS = {"ndcg@10": 0.39151, "recall@10": 0.5, "recall@100": 0.75, "mrr@10": 0.123456}
 QUERIES = {f"q{i}": f"text {i}" for i in range(5)}
 GRADES = st.dictionaries(st.sampled_from(DOCS), st.integers(0, 3), min_size=1)
 RANKINGS = st.lists(st.tuples(st.sampled_from(DOCS), st.sampled_from([0.25, 0.5, 1.0, 2.0])))
@@ -215,3 +220,30 @@ def test_a_perfect_search_of_a_real_collection_scores_one(data_dir, collection):
     assert len(report.per_query) == len(qrels)
     assert report.scores["ndcg@10"] == pytest.approx(1)
     assert json.dumps(report.scores)
+
+
+@pytest.fixture
+def report():
+    return RetrievalReport(MEANS, {f"q{i}": MEANS for i in range(225)}, {})
+
+
+def test_json_has_the_keys_that_scripts_rely_on(report):
+    read = json.loads(json.dumps(to_json(report)))
+
+    assert list(read) == ["schema", "ndcg@10", "recall@10", "recall@100", "mrr@10", "queries"]
+    assert {name: read[name] for name in MEANS} == MEANS
+    assert read["queries"] == 225
+
+
+def test_the_table_shows_every_metric_and_the_number_of_queries(report):
+    console = Console(width=60, color_system=None)
+
+    with console.capture() as capture:
+        console.print(to_table(report, title="cranfield"))
+
+    rows = [line.split() for line in capture.get().splitlines()]
+    shown = {row[1]: row[3] for row in rows if len(row) == 5}
+    assert shown["ndcg@10"] == "0.3915"
+    assert shown["queries"] == "225"
+    assert set(shown) >= set(MEANS)
+    assert "cranfield" in capture.get()

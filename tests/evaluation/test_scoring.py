@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from ragkit.data.collators import PackedCollator
 from ragkit.data.packed import PackedRow
-from ragkit.errors import CheckpointError, ConfigError, DataError
+from ragkit.errors import CheckpointError, ConfigError, DataError, StorageError
 from ragkit.evaluation.scoring import Row, score_batch, score_rows, score_tokens
 from tests.evaluation.models import MAX_POSITION_EMBEDDINGS, VOCAB_SIZE, UnigramModel, tiny_llama
 
@@ -184,6 +185,27 @@ def test_a_likelihood_that_is_not_finite_names_the_mend():
 
     with pytest.raises(CheckpointError, match="load it with dtype"):
         score_tokens(model, [row], batch_size=1, description="score")
+
+
+def test_a_lack_of_memory_names_what_to_lower(model):
+    hook = model.register_forward_pre_hook(lambda *_: torch.empty(1 << 60))
+    row = Row(random_ids(4).numpy(), 1)
+
+    with pytest.raises(StorageError, match="cpu ran out of memory: use a smaller batch_size"):
+        score_tokens(model, [row], batch_size=1, description="score")
+    hook.remove()
+
+
+def test_a_model_within_adapters_computes_the_scored_logits_only():
+    model = tiny_llama()
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    seen = []
+    model.lm_head.register_forward_hook(lambda _, __, logits: seen.append(logits.shape[1]))
+    row = Row(random_ids(20).numpy(), 17)
+
+    score_tokens(adapted, [row], batch_size=1, description="score")
+
+    assert seen == [3]
 
 
 def test_batches_without_a_label_are_refused(model):

@@ -93,7 +93,7 @@ def test_json_starts_with_its_schema_and_is_json():
     found = describe("llama3.2-1b").as_dict()
 
     assert list(found)[:2] == ["schema", "name"]
-    assert found["schema"] == "ragkit.models.describe/1"
+    assert found["schema"] == "ragkit.models_describe/1"
     assert json.loads(json.dumps(found)) == found
 
 

@@ -17,7 +17,7 @@ from transformers import (
 
 from ragkit.errors import CheckpointError, ConfigError
 from ragkit.models import Llama3ForCausalLM
-from ragkit.models.loading import load_model
+from ragkit.models.loading import choose_device, load_model
 from tests.models.checkpoints import SIZES, WORDS, tiny_llama, tiny_tokenizer, write_llama
 
 TOKENS = torch.tensor([[5, 3, 9, 30, 2], [1, 1, 4, 0, 8]])
@@ -387,3 +387,9 @@ def test_loading_leaves_transformers_logging_alone(folder):
     load_model(folder.with_name("copy"), device="cpu")
 
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu"])
+def test_a_device_that_no_model_runs_on_is_refused(device):
+    with pytest.raises(ConfigError, match="give cpu, cuda"):
+        choose_device(device)

@@ -94,14 +94,20 @@ def test_nothing_as_large_as_the_logits_is_kept_for_the_backward_pass():
     assert max(sizes) == head.weight.numel() < 3 * 49 * 700
 
 
-def test_a_batch_without_targets_has_no_loss_and_no_gradient():
+@pytest.mark.parametrize("num_items", [None, 9, 0, torch.tensor(9), torch.tensor(0)])
+@pytest.mark.parametrize("z_loss_weight", [0.0, 0.1])
+def test_a_batch_without_targets_has_no_loss_and_no_gradient(num_items, z_loss_weight):
     states, head, labels = make_batch(ignored=1.0)
+    options = {"num_items_in_batch": num_items, "z_loss_weight": z_loss_weight}
 
-    for loss in (projected_loss(head, states, labels), next_token_loss(head(states), labels)):
-        [gradient] = torch.autograd.grad(loss, states)
+    from_states = projected_loss(head, states, labels, **options)
+    from_logits = next_token_loss(head(states), labels, **options)
+
+    for loss in (from_states, from_logits):
+        gradients = torch.autograd.grad(loss, [states, head.weight])
 
         assert loss == 0
-        assert not gradient.any()
+        assert not any(gradient.any() for gradient in gradients)
 
 
 def test_the_number_of_targets_may_be_a_tensor():

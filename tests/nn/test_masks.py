@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from ragkit.errors import ConfigError
+from ragkit.errors import ConfigError, ShapeError
 from ragkit.nn.documents import Documents
 from ragkit.nn.masks import make_attention_mask
 
@@ -129,20 +129,54 @@ def test_padding_is_read_by_none(layer_config, implementation, window):
     assert torch.equal(readable(mask), expected)
 
 
+def cache_of(batch, past):
+    cache = DynamicCache()
+    cache.update(torch.zeros(batch, 2, past, 8), torch.zeros(batch, 2, past, 8), 0)
+    return cache
+
+
 @pytest.mark.parametrize("window", [None, 4])
 def test_new_positions_read_the_cache(layer_config, window):
-    cache = DynamicCache()
-    cache.update(torch.zeros(2, 2, 8, 8), torch.zeros(2, 2, 8, 8), 0)
-
     mask = make_attention_mask(
         layer_config(),
         embeddings(2, seq=3),
         position_ids=positions_of(2)[:, 8:],
-        past_key_values=cache,
+        past_key_values=cache_of(2, 8),
         sliding_window=window,
     )
 
     assert torch.equal(readable(mask), oracle(batch=2, window=window, past=8))
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@given(
+    past=st.integers(1, SEQ - 1),
+    blocks=st.lists(st.integers(-1, 2), min_size=SEQ, max_size=SEQ).map(sorted),
+)
+@settings(deadline=None, max_examples=40)
+def test_blocks_are_found_beyond_the_cache(layer_config, implementation, past, blocks):
+    rows = [blocks, [-1] * SEQ]
+
+    mask = make_attention_mask(
+        layer_config(attn_implementation=implementation),
+        embeddings(2, seq=SEQ - past),
+        position_ids=positions_of(2)[:, past:],
+        past_key_values=cache_of(2, past),
+        block_ids=torch.tensor(rows),
+    )
+
+    assert torch.equal(readable(mask), oracle(batch=2, blocks=rows, past=past))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 12), (1, 11), (11,)])
+def test_blocks_need_a_number_for_each_cached_position_too(layer_config, shape):
+    with pytest.raises(ShapeError, match=r"\[2, 11\], for 8 cached .* and 3 new .*-1 where there"):
+        make_attention_mask(
+            layer_config(),
+            embeddings(2, seq=3),
+            past_key_values=cache_of(2, 8),
+            block_ids=torch.zeros(shape, dtype=torch.long),
+        )
 
 
 def test_plain_causal_attention_needs_no_mask(layer_config):

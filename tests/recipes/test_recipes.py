@@ -7,7 +7,7 @@ import yaml
 
 from ragkit.config import find_recipe, load_config
 from ragkit.evaluation.perplexity_recipe import PerplexityRecipe
-from ragkit.evaluation.recipe import RetrievalRecipe
+from ragkit.evaluation.retrieval_recipe import RetrievalRecipe
 from ragkit.finetune.pretrain import PretrainRecipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"

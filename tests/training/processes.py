@@ -10,7 +10,7 @@ ROOT = str(Path(__file__).parents[2])
 PATIENCE_S = 120
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["ragkit.training.run", "transformers.models.llama.modeling_llama"])
+_context.set_forkserver_preload(["ragkit.training.run", "ragkit.models"])
 
 
 def run_alone(function, *arguments):
@@ -39,6 +39,8 @@ def _start(function, arguments, environment):
 def _call(function, arguments, environment):
     import torch
 
+    # Workers that are forked from this process, not by the server, end when it is killed.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ.update({name: str(value) for name, value in environment.items()})
     torch.set_num_threads(1)
     function(*arguments)

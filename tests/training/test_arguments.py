@@ -34,8 +34,9 @@ def test_a_reporter_that_is_not_installed_says_what_to_run(tmp_path, monkeypatch
 
 
 def test_options_reach_transformers_under_their_names(tmp_path):
-    arguments = arguments_of(tmp_path, use_cpu=True, bf16=True, adam_beta2=0.9, seed=5)
+    arguments = arguments_of(tmp_path, use_cpu=True, bf16=True, adam_beta2=0.9, save_steps=5)
 
-    assert (arguments.bf16, arguments.adam_beta2, arguments.seed) == (True, 0.9, 5)
+    assert (arguments.bf16, arguments.adam_beta2, arguments.save_steps) == (True, 0.9, 5)
+    assert (arguments.max_steps, arguments.save_total_limit) == (10, None)
     assert arguments.lr_scheduler_type == "cosine_with_min_lr"
     assert arguments.use_cache is False

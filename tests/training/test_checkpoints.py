@@ -63,6 +63,23 @@ def test_one_that_is_damaged_gives_way_to_a_new_one_of_its_step(checkpoints):
     assert checkpoints.latest().step == 10
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_damaged_ones_of_later_steps_give_way_to_a_new_one(checkpoints, limit):
+    for step in (9, 10):
+        (checkpoints.folder / f"checkpoint-{step}" / "weights").unlink()
+
+    save(Checkpoints(checkpoints.folder, limit=limit), 7)
+
+    assert checkpoints.latest().step == 7
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["checkpoint-7"]
+
+
+def test_a_folder_of_another_name_is_no_checkpoint(checkpoints):
+    (checkpoints.folder / "checkpoint-best").mkdir()
+
+    assert checkpoints.latest().step == 10
+
+
 def test_a_folder_without_any_has_no_newest(tmp_path):
     assert Checkpoints(tmp_path / "none", limit=2).latest() is None
 

@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from ragkit.errors import ConfigError
+from ragkit.errors import ConfigError, StorageError
 from ragkit.training.folder import RunFolder
 
 RECIPE = {"training": {"seed": 3, "report_to": ("wandb",)}, "out": "x"}
@@ -10,6 +12,7 @@ FACTS = {"num_rows": 7}
 @pytest.fixture
 def folder(tmp_path):
     folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
     folder.claim(RECIPE, FACTS, overwrite=False)
     (folder.path / "checkpoints").mkdir()
     return folder
@@ -24,10 +27,10 @@ def test_an_equal_run_may_go_on(folder):
 @pytest.mark.parametrize(
     ("recipe", "facts", "fault"),
     [
-        ({**RECIPE, "out": "y"}, FACTS, "out: was 'x', now 'y'"),
-        ({"training": {"seed": 4, "report_to": []}}, FACTS, r"training\.seed: was 3, now 4"),
-        ({**RECIPE, "extra": {"k": 1}}, FACTS, r"extra\.k: was None, now 1"),
-        (RECIPE, {"num_rows": 8}, "num_rows: was 7, now 8"),
+        ({**RECIPE, "out": "y"}, FACTS, "out: 'x' then, 'y' now"),
+        ({"training": {"seed": 4, "report_to": []}}, FACTS, r"training\.seed: 3 then, 4 now"),
+        ({**RECIPE, "extra": {"k": 1}}, FACTS, r"extra\.k: None then, 1 now"),
+        (RECIPE, {"num_rows": 8}, "num_rows: 7 then, 8 now"),
     ],
 )
 def test_a_run_that_differs_is_told_where(folder, recipe, facts, fault):
@@ -68,3 +71,38 @@ def test_a_folder_that_a_kill_left_half_claimed_may_be_used(folder):
     folder.claim(RECIPE, FACTS, overwrite=False)
 
     assert folder.facts.read_text() == "num_rows: 7\n"
+
+
+def test_a_folder_is_locked_for_one_run_at_a_time(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    taken = pytest.raises(ConfigError, match=r"another process trains in .*run: wait until it ends")
+
+    with folder.locked(), taken, RunFolder(folder.path).locked():
+        pass
+
+    with RunFolder(folder.path).locked():
+        pass
+
+
+def test_a_process_that_is_forked_from_a_run_does_not_keep_the_lock(tmp_path):
+    folder = RunFolder(tmp_path)
+    ours, theirs = os.pipe()
+    with folder.locked():
+        child = os.fork()
+        if not child:
+            os.close(theirs)
+            os.read(ours, 1)  # until the parent closes its end
+            os._exit(0)
+
+    with RunFolder(folder.path).locked():
+        pass
+
+    os.close(theirs)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StorageError, match="check the path"), RunFolder(tmp_path / "file").locked():
+        pass

@@ -13,17 +13,22 @@ from tests.training.tiny import lines_of, make_options, run, weights_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes" / "accelerate"
+MODULE = "tests.training.launched"
 
 
 def launch(name, out, *, num_processes):
-    """The finished process of a run on one machine."""
+    """The finished processes of a run on one machine, one row at once on each."""
     program = Path(sys.executable).with_name("accelerate")
     flags = ["--config_file", FOLDER / name, "--num_processes", num_processes]
-    command = [program, "launch", *flags, "--main_process_port", "0", "-m"]
+    return call(program, "launch", *flags, "--main_process_port", "0", "-m", MODULE, out, 1)
+
+
+def call(*command, **environment):
+    """The finished process of a command."""
     return subprocess.run(
-        [str(part) for part in (*command, "tests.training.launched", out)],
+        [str(part) for part in command],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -45,6 +50,7 @@ def test_ddp_runs_on_two_processes_and_learns_what_one_does(tmp_path):
     done = launch("ddp.yaml", tmp_path / "two", num_processes=2)
 
     assert done.returncode == 0, done.stderr
+    assert "sharded=False" in done.stdout
     found, expected = lines_of(tmp_path / "two"), lines_of(tmp_path / "alone")
     for line, wanted in zip(found, expected, strict=True):
         assert line == pytest.approx(wanted, rel=1e-4)  # gradients are summed in another order
@@ -61,14 +67,19 @@ def test_fsdp_is_refused_on_the_cpu(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.slow
-def test_fsdp_learns_what_one_device_does(tmp_path):
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one device has nothing to shard")
+def test_fsdp_shards_the_weights_and_learns_what_one_device_does(tmp_path):
     count = torch.cuda.device_count()
-    options = make_options(per_device_train_batch_size=count)
-    launched = launch("fsdp2.yaml", tmp_path / "sharded", num_processes=count)
 
-    run(tmp_path / "alone", options=options)
+    launched = launch("fsdp2.yaml", tmp_path / "sharded", num_processes=count)
+    # Each step reads as many rows; a process that sees two devices is refused.
+    lone = call(sys.executable, "-m", MODULE, tmp_path / "alone", count, CUDA_VISIBLE_DEVICES="0")
 
     assert launched.returncode == 0, launched.stderr
+    assert lone.returncode == 0, lone.stderr
+    assert "sharded=True" in launched.stdout
+    assert "sharded=False" not in launched.stdout
+    assert "sharded=False" in lone.stdout
     found, expected = lines_of(tmp_path / "sharded"), lines_of(tmp_path / "alone")
     for line, wanted in zip(found, expected, strict=True):
         assert line == pytest.approx(wanted, rel=1e-3)  # other kernels, other orders of sums

@@ -17,7 +17,12 @@ def test_a_run_needs_exactly_one_length(lengths):
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
-        ({"max_steps": 0}, "max_steps must be at least 1, got 0"),
+        ({"max_steps": 0}, "max_steps must be at least 1 and finite, got 0"),
+        (
+            {"learning_rate": float("nan")},
+            "learning_rate must be larger than 0 and finite, got nan",
+        ),
+        ({"max_grad_norm": float("inf")}, "max_grad_norm must be at least 0 and finite, got inf"),
         ({"save_steps": 0}, "save_steps must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"learning_rate": 0.0}, "learning_rate must be larger than 0"),

@@ -10,14 +10,18 @@ import torch
 from transformers import LlamaForCausalLM
 
 from ragkit.errors import ConfigError
+from ragkit.models import Llama3ForCausalLM
 from ragkit.training import HeldOut, NextToken
 from tests.training.processes import run_alone, run_together
 from tests.training.tiny import (
     EXACT_NAMES,
     assert_equal_weights,
+    collate,
+    collate_packed,
     lines_of,
     make_model,
     make_options,
+    make_packed_rows,
     make_rows,
     run,
     weights_of,
@@ -25,6 +29,8 @@ from tests.training.tiny import (
 
 VARIANTS = {
     "plain": {},
+    "packed": {"packed": True},
+    "transformers": {"cls": LlamaForCausalLM},
     "dropout": {"dropout": 0.3},
     "workers": {"dropout": 0.3, "dataloader_num_workers": 2},
     "tied": {"tied": True},
@@ -47,7 +53,7 @@ class Dying(NextToken):
         return super().loss(model, batch, num_items_in_batch=num_items_in_batch)
 
 
-class DyingWhileSaving(LlamaForCausalLM):
+class DyingWhileSaving(Llama3ForCausalLM):
     """Kills its process when it is saved for the second time, with the weights half written."""
 
     saved = 0
@@ -59,19 +65,23 @@ class DyingWhileSaving(LlamaForCausalLM):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train_variant(out, variant, *, dies_at=None, cls=LlamaForCausalLM):
+def train_variant(out, variant, *, dies_at=None, cls=Llama3ForCausalLM):
     changes = dict(VARIANTS[variant])
+    packed = changes.pop("packed", False)
+    make = make_packed_rows if packed else make_rows
     model = make_model(
-        cls,
+        changes.pop("cls", cls),
         attention_dropout=changes.pop("dropout", 0.0),
         tie_word_embeddings=changes.pop("tied", False),
     )
     return run(
         out,
         model=model,
+        rows=make(),
+        collator=collate_packed if packed else collate,
         objective=Dying(dies_at) if dies_at else None,
         options=make_options(eval_steps=5, **changes),
-        held_out=HeldOut(make_rows(5, seed=2), num_bytes=100),
+        held_out=HeldOut(make(5, seed=2), num_bytes=100),
     )
 
 
@@ -108,18 +118,22 @@ def assert_same_run(out, expected):
 
 @pytest.mark.parametrize(
     "variant",
-    [pytest.param(one, marks=() if one == "dropout" else pytest.mark.slow) for one in VARIANTS],
+    [
+        pytest.param(one, marks=() if one in ("dropout", "packed") else pytest.mark.slow)
+        for one in VARIANTS
+    ],
 )
 def test_a_killed_run_ends_with_the_weights_and_metrics_of_an_undisturbed_one(
     tmp_path, undisturbed, variant
 ):
-    # Two backward passes an update, ten updates, checkpoints after the fourth and the eighth.
-    dies_at = random.Random(variant).randint(1, 20)
+    # Two backward passes an update, ten updates, checkpoints after the fourth and the eighth: the
+    # ninth pass is the first that has a checkpoint behind it.
+    dies_at = random.Random(variant).randint(9, 20)
 
     assert run_alone(train_and_die, tmp_path, variant, dies_at) == -signal.SIGKILL
     report = train_variant(tmp_path, variant)
 
-    assert report.resumed_from == (dies_at - 1) // 2 // 4 * 4
+    assert report.resumed_from == (dies_at - 1) // 2 // 4 * 4 > 0
     assert_same_run(tmp_path, undisturbed(variant))
 
 
@@ -212,14 +226,24 @@ def test_another_environment_is_told(tmp_path, caplog):
 def test_other_rows_are_refused(tmp_path):
     interrupt(tmp_path, calls=9)
 
-    with pytest.raises(ConfigError, match="num_rows: was 23, now 22"):
+    with pytest.raises(ConfigError, match="num_rows: 23 then, 22 now"):
         run(tmp_path, rows=make_rows(22))
+
+
+def test_other_facts_are_refused_by_name_and_equal_ones_go_on(tmp_path):
+    facts = {"corpus": {"xxh3": "5e1f"}, "tokenizer": "77a0"}
+    interrupt(tmp_path, calls=9, facts=facts)
+
+    with pytest.raises(ConfigError, match=r"corpus\.xxh3: '5e1f' then, '5e20' now"):
+        run(tmp_path, facts={**facts, "corpus": {"xxh3": "5e20"}})
+
+    assert run(tmp_path, facts=facts).resumed_from == 4
 
 
 def test_a_model_of_another_size_is_refused(tmp_path):
     interrupt(tmp_path, calls=9)
 
-    with pytest.raises(ConfigError, match="num_parameters: was 10728, now"):
+    with pytest.raises(ConfigError, match="num_parameters: 10728 then,"):
         run(tmp_path, model=make_model(attention_bias=True))
 
 

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from ragkit.errors import ConfigError, DataError, DivergedError
 from ragkit.training import HeldOut, NextToken
+from tests.training.processes import run_alone
 from tests.training.tiny import (
     EXACT_NAMES,
     SEQ,
@@ -27,6 +28,7 @@ def test_a_run_leaves_its_files(tmp_path):
     report = run(tmp_path, model=model, held_out=HeldOut(make_rows(5), num_bytes=90))
 
     assert {path.name for path in tmp_path.iterdir()} == {
+        "LOCK",
         "checkpoints",
         "environment.json",
         "evaluations.jsonl",
@@ -180,7 +182,7 @@ def test_a_finished_run_can_be_overwritten(tmp_path):
 def test_other_options_are_refused_by_name(tmp_path):
     run(tmp_path)
 
-    with pytest.raises(ConfigError, match=r"training\.learning_rate: was 0\.01, now 0\.02"):
+    with pytest.raises(ConfigError, match=r"training\.learning_rate: 0\.01 then, 0\.02 now"):
         run(tmp_path, options_changes={"learning_rate": 0.02})
 
 
@@ -215,6 +217,69 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_the_last_good_weights(tmp_pa
 def test_the_first_step_has_no_checkpoint_to_go_back_to(tmp_path):
     with pytest.raises(DivergedError, match=r"step 1 has loss nan .* there is no checkpoint yet"):
         run(tmp_path, objective=Exploding(1, gradient_only=False))
+
+
+def test_held_out_rows_without_any_target_are_an_error_at_once(tmp_path):
+    with pytest.raises(DataError, match="the 3 held-out rows have no target"):
+        run(tmp_path / "run", held_out=HeldOut([[1] + [0] * (SEQ - 1)] * 3))
+
+    assert not (tmp_path / "run").exists()
+
+
+class ExplodingLater(NextToken):
+    """Next-token loss that is not a number outside of training."""
+
+    def loss(self, model, batch, *, num_items_in_batch):
+        loss = super().loss(model, batch, num_items_in_batch=num_items_in_batch)
+        return loss if torch.is_grad_enabled() else loss * float("nan")
+
+
+def test_a_held_out_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(
+        DivergedError, match=r"after step 6 held-out rows have loss nan, .* checkpoint is .*point-4"
+    ):
+        run(
+            tmp_path,
+            objective=ExplodingLater(),
+            held_out=HeldOut(make_rows(2)),
+            options_changes={"eval_steps": 6},
+        )
+
+    assert lines_of(tmp_path, "evaluations") == []
+
+
+def train_too(out):
+    with pytest.raises(ConfigError, match=r"another process trains in .*: wait until it ends"):
+        run(out)
+
+
+class Crowded(NextToken):
+    """Next-token loss beside which another process starts an equal run."""
+
+    def __init__(self, out, *, calls):
+        self._out, self._left = out, calls
+
+    def loss(self, model, batch, *, num_items_in_batch):
+        self._left -= torch.is_grad_enabled()
+        if self._left == 0:
+            assert run_alone(train_too, self._out) == 0
+        return super().loss(model, batch, num_items_in_batch=num_items_in_batch)
+
+
+def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(tmp_path):
+    run(tmp_path / "alone")
+
+    run(tmp_path / "crowded", objective=Crowded(tmp_path / "crowded", calls=13))
+
+    assert lines_of(tmp_path / "crowded") == lines_of(tmp_path / "alone")
+
+
+def test_a_model_that_a_kill_left_half_written_goes_when_the_next_is_there(tmp_path):
+    (tmp_path / ".model.5e1f.partial").mkdir()
+
+    run(tmp_path)
+
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_rows_without_any_target_are_an_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Each schedule against its closed form."""
+"""Each schedule against its closed form, and how long runs are."""
 
 import math
 
@@ -10,7 +10,7 @@ from transformers import get_scheduler
 
 from ragkit.errors import ConfigError
 from ragkit.training import TrainingOptions
-from ragkit.training.schedules import scheduler_arguments
+from ragkit.training.schedules import count_steps, scheduler_arguments
 
 PEAK, MINIMUM, DECAY = 3e-4, 0.07, 4
 SHAPES = {
@@ -80,3 +80,23 @@ def test_a_warm_up_that_does_not_end_before_the_run_is_refused(max_steps):
 
     with pytest.raises(ConfigError, match="shorten them or train longer"):
         scheduler_arguments(options, max_steps=max_steps)
+
+
+SIZES = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 5}  # 30 rows by two
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [
+        ({"max_steps": 4}, 4),
+        ({"num_tokens": 7 * 30 * 2}, 2),
+        ({"num_tokens": 7 * 30 * 2 + 1}, 3),
+        ({"num_train_epochs": 1.0}, 4),
+        ({"num_train_epochs": 0.5}, 2),
+        ({"num_train_epochs": 3.0}, 10),
+    ],
+)
+def test_a_run_is_as_long_as_was_asked_for_and_ends_with_a_whole_update(length, steps):
+    options = TrainingOptions(**SIZES, **length)
+
+    assert count_steps(options, num_rows=100, row_tokens=7, num_processes=2) == steps

@@ -3,30 +3,15 @@
 import torch
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 
-from ragkit.models import Llama3Config, Llama3ForCausalLM
 from ragkit.training import NextToken
+from tests.training.launched import is_sharded
 from tests.training.processes import run_together
-from tests.training.tiny import VOCAB, collate, make_rows
+from tests.training.tiny import collate, make_model, make_rows
 
 NUM_STEPS, ROWS_PER_STEP = 3, 4
 # Partial sums of gradients are added in another order: a few last bits of float32.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
-
-
-def make_llama3():
-    torch.manual_seed(3)
-    config = Llama3Config(
-        vocab_size=VOCAB,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=3,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-    )
-    return Llama3ForCausalLM(config)
 
 
 def learn(model, *, rank=0, num_processes=1):
@@ -48,11 +33,11 @@ def learn(model, *, rank=0, num_processes=1):
 def learn_sharded(out):
     distributed.init_process_group("gloo")
     mesh = distributed.init_device_mesh("cpu", (distributed.get_world_size(),))
-    model = make_llama3()
+    model = make_model(num_hidden_layers=3)
     for layer in model.model.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    assert is_sharded(model)
     losses = learn(model, rank=distributed.get_rank(), num_processes=2)
     distributed.all_reduce(losses)
     weights = {name: tensor.full_tensor() for name, tensor in model.state_dict().items()}
@@ -61,7 +46,7 @@ def learn_sharded(out):
 
 
 def test_sharded_layers_have_the_losses_and_weights_of_whole_ones(tmp_path):
-    out, model = tmp_path / "sharded.pt", make_llama3()
+    out, model = tmp_path / "sharded.pt", make_model(num_hidden_layers=3)
     losses = learn(model)
 
     codes = run_together(2, learn_sharded, out)

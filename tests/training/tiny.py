@@ -3,30 +3,32 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from ragkit.data.collators import PackedCollator
+from ragkit.data.packed import PackedRow
+from ragkit.models import Llama3ForCausalLM
 from ragkit.training import TrainingOptions, train
 
 VOCAB, SEQ = 37, 11
 EXACT_NAMES = ["step", "loss_nats", "grad_norm", "learning_rate", "num_tokens"]
 
 
-def make_model(cls=LlamaForCausalLM, *, seed=3, **changes):
+def make_model(cls=Llama3ForCausalLM, *, seed=3, **changes):
     """A Llama of random weights."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        **changes,
-    )
-    return cls(config)
+    sizes = {
+        "vocab_size": VOCAB,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+    }
+    return cls(cls.config_class(**{**sizes, **changes}))
 
 
 def make_rows(num_rows=23, *, seed=1):
@@ -43,6 +45,21 @@ def collate(rows):
     return {"input_ids": ids, "labels": labels}
 
 
+def make_packed_rows(num_rows=23, *, seed=1):
+    """Rows of up to four documents of different lengths, most of them padded."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for _ in range(num_rows):
+        size = SEQ - int(generator.integers(3))
+        cuts = generator.choice(np.arange(1, size), size=generator.integers(4), replace=False)
+        lengths = np.diff([0, *np.sort(cuts), size])
+        rows.append(PackedRow(generator.integers(VOCAB, size=size), lengths, SEQ - size))
+    return rows
+
+
+collate_packed = PackedCollator(pad_token_id=0, mask_documents=True)
+
+
 def make_options(**changes):
     """Options of a run of ten updates."""
     options = {
@@ -57,12 +74,12 @@ def make_options(**changes):
     return TrainingOptions(**{**options, **changes})
 
 
-def run(out, *, model=None, rows=None, options=None, **changes):
+def run(out, *, model=None, rows=None, collator=collate, options=None, **changes):
     """The report of a run of a tiny model."""
     return train(
         model or make_model(),
         make_rows() if rows is None else rows,
-        collator=collate,
+        collator=collator,
         options=options or make_options(**changes.pop("options_changes", {})),
         out=Path(out),
         **changes,
@@ -70,7 +87,7 @@ def run(out, *, model=None, rows=None, options=None, **changes):
 
 
 def lines_of(out, name="metrics"):
-    """The lines of a journal."""
+    """The lines of a file of metrics."""
     return [json.loads(line) for line in (Path(out) / f"{name}.jsonl").read_text().splitlines()]
 
 

@@ -54,9 +54,11 @@ class Llama3Config(LlamaConfig):
     @classmethod
     def from_llama(cls, config: LlamaConfig) -> "Llama3Config":
         """The same model as `config` describes to transformers' Llama classes."""
-        fields = config.to_dict()
-        del fields["model_type"]
-        return cls(**fields)
+        return cls(**_fields_of(config))
+
+    def to_llama(self) -> LlamaConfig:
+        """The same model, described to transformers' Llama classes."""
+        return LlamaConfig(**_fields_of(self))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "Llama3Config":
@@ -112,3 +114,8 @@ class Llama3Config(LlamaConfig):
                 f"head_dim must be even, since rotary positions turn pairs, got {head_dim}: "
                 "change hidden_size or num_attention_heads, or give head_dim"
             )
+
+
+def _fields_of(config: LlamaConfig) -> dict[str, Any]:
+    """What `config` says of the model, whichever of the two types it has."""
+    return {key: value for key, value in config.to_dict().items() if key != "model_type"}

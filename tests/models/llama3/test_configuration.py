@@ -80,14 +80,17 @@ def test_the_old_form_of_rope_parameters_is_read():
     assert "rope_theta" not in LLAMA31  # the caller's dictionary is left alone
 
 
-def test_a_llama_configuration_becomes_ours():
+def test_a_llama_configuration_becomes_ours_and_returns():
     llama = LlamaConfig(
         hidden_size=24, num_attention_heads=6, attention_bias=True, rope_parameters=LLAMA31.copy()
     )
 
     config = Llama3Config.from_llama(llama)
+    again = config.to_llama()
 
     assert without(config.to_dict(), "model_type") == without(llama.to_dict(), "model_type")
+    assert type(again) is LlamaConfig
+    assert again.to_dict() == llama.to_dict()
 
 
 def test_a_saved_configuration_is_read_by_the_auto_class(tmp_path):

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModel, AutoModelForCausalLM
 
@@ -218,14 +219,21 @@ def test_loss_counts_the_targets_of_the_global_batch(make_twins, random_ids):
     assert_close(sum(halves), theirs(ids, labels=ids).loss, **CLOSE)
 
 
-def test_tied_weights_are_one_tensor_and_saved_once(make_twins, tmp_path):
-    _, ours = make_twins(tie_word_embeddings=True)
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_that_are_saved_come_back_exactly(make_twins, tmp_path, tied):
+    _, ours = make_twins(tie_word_embeddings=tied)
+    expected = ours.state_dict()
 
     ours.save_pretrained(tmp_path)
-    again = Llama3ForCausalLM.from_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
 
-    assert again.lm_head.weight is again.model.embed_tokens.weight
-    assert_close(again.lm_head.weight, ours.lm_head.weight, rtol=0, atol=0)
+    # Tied weights are one tensor, in the file and in the model.
+    saved = load_file(tmp_path / "model.safetensors").keys()
+    assert expected.keys() - saved == ({"lm_head.weight"} if tied else set())
+    assert (again.lm_head.weight is again.model.embed_tokens.weight) == tied
+    assert again.state_dict().keys() == expected.keys()
+    for name, weight in again.state_dict().items():
+        assert_close(weight, expected[name], rtol=0, atol=0)
 
 
 def test_a_saved_model_is_loaded_by_the_auto_classes(make_twins, random_ids, tmp_path):
@@ -272,6 +280,16 @@ def test_activation_checkpointing_gives_equal_gradients(make_twins, random_ids):
 
     for name, parameter in ours.named_parameters():
         assert_close(parameter.grad, expected[name], rtol=0, atol=0)
+
+
+def test_lora_finds_the_same_targets_as_in_transformers_llama(make_twins):
+    names = []
+    for model in make_twins():
+        adapted = get_peft_model(model, LoraConfig(r=2, task_type="CAUSAL_LM"))
+        names.append([name for name, _ in adapted.named_parameters() if "lora_" in name])
+
+    assert names[0] == names[1]
+    assert len(names[0]) == 2 * 2 * 2  # layers, projections, factors
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["down_proj", "lm_head"]])

@@ -9,7 +9,7 @@ from typing import Any
 from ragkit.storage import durable_file, storage_errors
 
 
-class Journal:
+class MetricsFile:
     """One JSON object a line, each with its `step`, in ascending order.
 
     Args:

@@ -4,7 +4,7 @@ import pytest
 
 from ragkit.config import load_config
 from ragkit.errors import DataError
-from ragkit.evaluation.recipe import RetrievalRecipe, run_retrieval
+from ragkit.evaluation.retrieval_recipe import RetrievalRecipe, run_retrieval
 
 TEXTS = ["a red fox", "two green owls", "the blue whale", "seven grey wolves", "one white hare"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ragkit.data.rejects import Rejects
-from ragkit.data.streams import Line, as_utf8, open_stream, read_lines
+from ragkit.data.streams import COMPRESSED, Line, as_utf8, open_stream, read_lines
 from ragkit.data.text import decode
 from ragkit.decoding.prompts import Prompt
 from ragkit.errors import DataError
@@ -33,8 +33,9 @@ class PromptRow:
 def read_prompts(path: Path | None, *, rejects: Rejects) -> list[PromptRow]:
     """The prompts of `path`, or of stdin for `None`; rows that hold none go to `rejects`.
 
-    A file named `*.jsonl`, and any whose first line begins an object, has an object a line with
-    `prompt` or `messages`, and perhaps `id`. In any other file each line is a prompt.
+    A file named `*.jsonl`, compressed or not, and any whose first line begins an object, has an
+    object a line with `prompt` or `messages`, and perhaps `id`. In any other file each line is a
+    prompt.
 
     Raises:
         DataError: The file cannot be read.
@@ -46,7 +47,8 @@ def read_prompts(path: Path | None, *, rejects: Rejects) -> list[PromptRow]:
 
 
 def _read(lines: Iterator[Line], name: str, rejects: Rejects) -> Iterator[PromptRow]:
-    as_json: bool | None = True if name.endswith(_JSON_SUFFIXES) else None
+    plain = Path(name).stem if Path(name).suffix in COMPRESSED else name
+    as_json: bool | None = True if plain.endswith(_JSON_SUFFIXES) else None
     for line in lines:
         if not line.data.strip():
             continue

@@ -3,7 +3,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragkit.training.sampling import RowOrder
+from ragkit.training.row_order import RowOrder
 
 ROWS, READS = st.integers(1, 12), st.integers(0, 40)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
-from ragkit.decoding.generator import Generation, Generator, Request, finished, number_samples
+from ragkit.decoding.batching import Generation, Generator, Request, finished, number_samples
 from ragkit.decoding.options import GenerationOptions
 from ragkit.decoding.prompts import Prompt, encode_prompt
 from ragkit.decoding.stopping import Continuation

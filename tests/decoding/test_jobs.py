@@ -1,18 +1,25 @@
 """Prompts from files, results into files that a later run goes on with."""
 
+import errno
+import fcntl
+import gzip
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from transformers import GenerationConfig
 
 from ragkit.data.rejects import Rejects
 from ragkit.decoding import GenerationOptions
-from ragkit.decoding.files import read_prompts
 from ragkit.decoding.jobs import prepare_job
-from ragkit.decoding.results import ResultFile
+from ragkit.decoding.prompt_file import read_prompts
+from ragkit.decoding.result_file import ResultFile
 from ragkit.errors import ConfigError, DataError, StorageError
 from tests.decoding.tiny import CONTEXT, tiny_llama, tiny_tokenizer
 
 OPTIONS = GenerationOptions(max_new_tokens=4)
+NOWHERE = Path("no checkpoint")
 MESSAGES = [{"role": "user", "content": "wing?"}]
 
 
@@ -25,13 +32,13 @@ def dump(row):
     return json.dumps(row).encode() + b"\n"
 
 
-def prepare(path, *, options=OPTIONS, rejects=None, model=None):
+def prepare(path, *, options=OPTIONS, rejects=None, model=None, checkpoint=NOWHERE):
     refused = rejects or Rejects()
     return prepare_job(
         read_prompts(path, rejects=refused),
         model=model or tiny_llama(),
         tokenizer=tiny_tokenizer(),
-        model_name="tiny",
+        checkpoint=checkpoint,
         options=options,
         rejects=refused,
     )
@@ -45,6 +52,18 @@ def test_objects_and_lines_are_told_apart(tmp_path):
 
     assert [(row.id, row.prompt) for row in read[0]] == [("x", "of"), (3, MESSAGES)]
     assert [(row.id, row.prompt) for row in read[1]] == [(1, "the wing"), (3, "  of")]
+
+
+def test_compressed_json_lines_are_known_by_their_name(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    # The first line does not look like an object, so that only the name tells.
+    path.write_bytes(gzip.compress(b"[1]\n" + dump({"prompt": "of"})))
+    rejects = Rejects()
+
+    rows = read_prompts(path, rejects=rejects)
+
+    assert [(row.id, row.prompt) for row in rows] == [(2, "of")]
+    assert rejects.refused == 1
 
 
 REFUSED = {
@@ -80,7 +99,7 @@ def test_lines_of_results_are_in_the_order_of_the_prompts(tmp_path):
     rows = [json.loads(line) for line in prepare(path).lines(batch_size=2)]
 
     assert [row["id"] for row in rows] == [1, 2, 3, 4]
-    names = ["id", "text", "finish_reason", "num_prompt_tokens", "num_tokens", "fingerprint"]
+    names = ["id", "fingerprint", "text", "finish_reason", "num_prompt_tokens", "num_tokens"]
     assert list(rows[0]) == names
     assert [row["num_prompt_tokens"] for row in rows] == [
         len(tiny_tokenizer()(prompt)["input_ids"]) for prompt in prompts
@@ -88,11 +107,12 @@ def test_lines_of_results_are_in_the_order_of_the_prompts(tmp_path):
 
 
 def save(job, out, *, limit=99):
-    with ResultFile(out, fingerprints=job.fingerprints) as results:
-        lines = job.lines(batch_size=2, start=results.num_done)
+    with ResultFile(out) as results:
+        num_done = results.resume(job.heads)
+        lines = job.lines(batch_size=2, start=num_done)
         for _, line in zip(range(limit), lines, strict=False):
             results.append(line)
-        return results.num_done
+        return num_done
 
 
 @pytest.fixture
@@ -102,12 +122,13 @@ def prompts(tmp_path):
 
 
 @pytest.mark.parametrize("options", [OPTIONS, GenerationOptions(max_new_tokens=4, temperature=1.2)])
-@pytest.mark.parametrize("torn", [b"", b"{", b'{"id": 4, "te', b'{"id": 4, "text": "\\ud8'])
+@pytest.mark.parametrize("torn", [0, 1, 12, 44, 70, -1])
 def test_an_interrupted_run_goes_on_to_the_same_results(options, torn, prompts, tmp_path):
     whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
     save(prepare(prompts, options=options), whole)
     save(prepare(prompts, options=options), part, limit=3)
-    part.write_bytes(part.read_bytes() + torn)
+    [*_, line, _] = whole.read_bytes().splitlines(keepends=True)
+    part.write_bytes(part.read_bytes() + line[:torn])
 
     num_done = save(prepare(prompts, options=options), part)
 
@@ -130,6 +151,8 @@ FOREIGN = {
     "a line of notes": b"my notes\n",
     "other objects": b'{"id": 1, "text": "x"}\n',
     "an array": b"[1, 2]\n",
+    "an object without an end of line": b'{"id": 1, "text": "x"}',
+    "a list of lists": b"[" * 100_000 + b"\n",
 }
 
 
@@ -165,12 +188,54 @@ def test_two_runs_do_not_write_to_one_file(tmp_path):
     out = tmp_path / "out.jsonl"
 
     with (
-        ResultFile(out, fingerprints=["a"]),
+        ResultFile(out),
         pytest.raises(StorageError, match="another process is writing to"),
     ):
-        ResultFile(out, fingerprints=["a"])
+        ResultFile(out)
+
+
+def test_a_disk_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    with pytest.raises(StorageError, match=r"cannot lock .*out\.jsonl: No locks available: check"):
+        ResultFile(tmp_path / "out.jsonl")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(StorageError, match=r"cannot be written \(No such file or directory\)"):
-        ResultFile(tmp_path / "no" / "out.jsonl", fingerprints=[])
+    with pytest.raises(StorageError, match=r"cannot write .*: No such file or directory: check"):
+        ResultFile(tmp_path / "no" / "out.jsonl")
+
+
+@pytest.mark.parametrize("changed", ["weights", "end tokens", "dtype"])
+def test_results_of_another_model_are_refused_and_kept(changed, prompts, tmp_path):
+    checkpoint, out = tmp_path / "model", tmp_path / "out.jsonl"
+    model = tiny_llama()
+    model.save_pretrained(checkpoint)
+    save(prepare(prompts, model=model, checkpoint=checkpoint), out)
+    before = out.read_bytes()
+    if changed == "weights":
+        tiny_llama(seed=1).save_pretrained(checkpoint)
+    elif changed == "end tokens":
+        GenerationConfig(eos_token_id=7).save_pretrained(checkpoint)
+    else:
+        model = model.to(torch.bfloat16)
+
+    with pytest.raises(ConfigError, match=r"out\.jsonl:1 is no result of this prompt, model and"):
+        save(prepare(prompts, model=model, checkpoint=checkpoint), out)
+
+    assert out.read_bytes() == before
+
+
+def test_a_copy_of_the_model_goes_on_with_the_results(prompts, tmp_path):
+    out = tmp_path / "out.jsonl"
+    model = tiny_llama()
+    for name in ("model", "copy"):
+        model.save_pretrained(tmp_path / name)
+    save(prepare(prompts, model=model, checkpoint=tmp_path / "model"), out, limit=3)
+
+    num_done = save(prepare(prompts, model=model, checkpoint=tmp_path / "copy"), out)
+
+    assert num_done == 3

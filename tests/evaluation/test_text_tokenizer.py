@@ -6,7 +6,7 @@ from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from ragkit.errors import ConfigError
-from ragkit.evaluation.tokenized import TextTokenizer, begins_with_bos
+from ragkit.evaluation.text_tokenizer import TextTokenizer, begins_with_bos
 from tests.evaluation.models import tiny_bpe
 
 BYTE_LEVEL = tiny_bpe()

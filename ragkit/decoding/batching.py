@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from ragkit.console import progress
 from ragkit.decoding.loop import decode
-from ragkit.decoding.options import GenerationOptions
+from ragkit.decoding.options import GenerationOptions, check_batch_size
 from ragkit.decoding.prefix import ModelPrefix
-from ragkit.decoding.prompts import check_context
+from ragkit.decoding.prompts import check_tokens, num_new_tokens
 from ragkit.decoding.sampling import Chooser
 from ragkit.decoding.stopping import Continuation, FinishReason, stop_tokens
-from ragkit.errors import ConfigError, StorageError
+from ragkit.errors import ConfigError
+from ragkit.models.memory import memory_errors
 
 BATCHES_PER_SORT = 4
 """Batches whose prompts are sorted together: more waste less on padding, but keep more results
@@ -96,15 +96,12 @@ class Generator:
         """Pass if the prompt, and what may follow, fits the model.
 
         Raises:
-            ConfigError: It is empty or too long.
+            ConfigError: It is empty or too long, or holds what is no token of the model.
         """
         if not prompt:
             raise ConfigError("a prompt needs at least one token, got none")
-        check_context(
-            self._model,
-            num_prompt_tokens=len(prompt),
-            max_new_tokens=self._options.max_new_tokens,
-        )
+        check_tokens(self._model, prompt)
+        self._num_new_tokens(prompt)
 
     def steps(self, batch: Sequence[Request]) -> Iterator[list[Continuation]]:
         """The rows of one batch after each token: the same objects each time, only longer.
@@ -115,23 +112,24 @@ class Generator:
             CheckpointError: The model's logits are not numbers.
         """
         prompts = [request.tokens for request in batch]
-        rows = [self._new_row() for _ in batch]
+        limits = [self._num_new_tokens(prompt) for prompt in prompts]
+        rows = [self._new_row(limit) for limit in limits]
         chooser = Chooser(
             prompts,
             options=self._options,
             samples=[request.sample for request in batch],
+            num_steps=max(limits),
             device=self._model.device,
             processors=self._processors,
         )
         prefix = ModelPrefix(self._model, prompts)
-        try:
+        mend = (
+            f"{len(batch)} prompts of up to {max(map(len, prompts))} tokens run at once: lower "
+            "batch_size or max_new_tokens"
+        )
+        with memory_errors(self._model.device, mend=mend):
             for _ in decode(prefix, chooser=chooser, continuations=rows):
                 yield rows
-        except torch.OutOfMemoryError as error:
-            raise StorageError(
-                f"the device has too little memory for {len(batch)} prompts of up to "
-                f"{max(map(len, prompts))} tokens at once: lower batch_size or max_new_tokens"
-            ) from error
 
     def run(self, requests: Sequence[Request], *, batch_size: int) -> Iterator[Generation]:
         """One generation per request, in their order.
@@ -141,8 +139,7 @@ class Generator:
             StorageError: As for `steps`.
             CheckpointError: As for `steps`.
         """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
+        check_batch_size(batch_size)
         size = batch_size * BATCHES_PER_SORT
         with progress("generating", total=len(requests)) as bar:
             for start in range(0, len(requests), size):
@@ -167,9 +164,16 @@ class Generator:
         *_, rows = self.steps(batch)
         return [finished(row, request) for row, request in zip(rows, batch, strict=True)]
 
-    def _new_row(self) -> Continuation:
-        return Continuation(
+    def _num_new_tokens(self, prompt: Sequence[int]) -> int:
+        return num_new_tokens(
+            self._model,
+            num_prompt_tokens=len(prompt),
             max_new_tokens=self._options.max_new_tokens,
+        )
+
+    def _new_row(self, max_new_tokens: int) -> Continuation:
+        return Continuation(
+            max_new_tokens=max_new_tokens,
             stop_tokens=self._stop_tokens,
             tokenizer=self._tokenizer,
             stop=self._options.stop,

@@ -52,7 +52,7 @@ def build_chain(
         ignored = torch.tensor(padding, device=device)
         chain.append(RepetitionPenalty(float(options.repetition_penalty), ignored))
     chain += processors
-    if options.samples and options.temperature != 1:
+    if options.do_sample and options.temperature != 1:
         chain.append(TemperatureLogitsWarper(float(options.temperature)))
     if options.top_k is not None:
         chain.append(TopKLogitsWarper(options.top_k))

@@ -4,9 +4,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from ragkit.errors import DataError
 from ragkit.training import HeldOut, NextToken
-from ragkit.training.evaluating import evaluate
-from tests.training.tiny import collate, make_model, make_rows
+from ragkit.training.held_out import evaluate, require_targets
+from tests.training.tiny import SEQ, collate, make_model, make_rows
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 50])
@@ -42,3 +43,15 @@ def test_without_bytes_there_are_no_bits_per_byte():
     )
 
     assert found.bits_per_byte is None
+
+
+@pytest.mark.parametrize("rows", [[], [[1] + [0] * (SEQ - 1)] * 3])
+def test_rows_without_any_target_are_refused(rows):
+    with pytest.raises(DataError, match=f"the {len(rows)} held-out rows have no target: give"):
+        require_targets(HeldOut(rows), objective=NextToken(), collate=collate)
+
+
+def test_one_row_with_a_target_is_enough():
+    rows = [[1] + [0] * (SEQ - 1), *make_rows(1)]
+
+    require_targets(HeldOut(rows), objective=NextToken(), collate=collate)

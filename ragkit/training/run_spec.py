@@ -6,14 +6,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ragkit.training.checkpoints import Checkpoint, Checkpoints
-from ragkit.training.evaluating import HeldOut
 from ragkit.training.folder import RunFolder
+from ragkit.training.held_out import HeldOut
 from ragkit.training.objective import Collator, Objective
 from ragkit.training.options import TrainingOptions
 
 
 @dataclass(frozen=True)
-class Task:
+class RunSpec:
     """What a model is trained on, and where it is written down.
 
     Args:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from ragkit.errors import DataError
 from ragkit.training.objective import Collator, Objective
 
 
@@ -36,6 +37,19 @@ class Evaluation:
 
     loss_nats: float
     bits_per_byte: float | None
+
+
+def require_targets(held_out: HeldOut, *, objective: Objective, collate: Collator) -> None:
+    """Refuse rows of which there is nothing to measure; reads them up to the first target.
+
+    Raises:
+        DataError: There are no rows, or no targets in them.
+    """
+    batches = (collate([held_out.rows[row]]) for row in range(len(held_out.rows)))
+    if not any(int(objective.count_targets(batch)) for batch in batches):
+        raise DataError(
+            f"the {len(held_out.rows)} held-out rows have no target: give some that have, or none"
+        )
 
 
 def evaluate(

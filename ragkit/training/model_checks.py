@@ -2,9 +2,11 @@
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from transformers import PreTrainedModel
 
 from ragkit.errors import ConfigError
+from ragkit.training.objective import Batch, Objective
 
 
 def require_loss_arguments(model: PreTrainedModel, *, accepted: bool) -> None:
@@ -20,6 +22,31 @@ def require_loss_arguments(model: PreTrainedModel, *, accepted: bool) -> None:
         raise ConfigError(
             f"{type(model).__name__} must take num_items_in_batch and divide its loss by it, but "
             "its forward has no **kwargs: let it take them, and pass them on to the loss"
+        )
+
+
+def require_division(objective: Objective, model: nn.Module, batch: Batch) -> None:
+    """Try on a batch whether the loss is divided by `num_items_in_batch`.
+
+    A model that takes the argument and drops it has a loss that is too large by the number of
+    processes and accumulated batches, and nothing else shows it. Leaves the model in evaluation
+    mode and the random numbers as they were.
+
+    Raises:
+        ConfigError: The loss does not depend on `num_items_in_batch`.
+    """
+    targets = objective.count_targets(batch)
+    devices = [targets.device] if targets.device.type == "cuda" else []
+    model.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        once, twice = (
+            objective.loss(model, batch, num_items_in_batch=count)
+            for count in (targets, 2 * targets)
+        )
+    if bool(once == twice) and bool(once != 0):
+        raise ConfigError(
+            f"the loss of {type(model).__name__} must be a sum divided by num_items_in_batch, but "
+            "it does not depend on it: let forward pass num_items_in_batch on to the loss"
         )
 
 

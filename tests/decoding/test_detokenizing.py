@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from ragkit.decoding.streaming import REPLACEMENT, PieceDecoder, decode_tokens
+from ragkit.decoding.detokenizing import REPLACEMENT, PieceDecoder, decode_tokens
 from tests.decoding.tiny import EOS, TEXT, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
