@@ -55,7 +55,7 @@ class Filling(NextToken):
 
 def test_the_checkpoint_before_stays_when_the_next_does_not_fit(tmp_path):
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    with pytest.raises(StorageError, match="check the path|free"), largest_file(unlimited):
+    with pytest.raises(StorageError, match=r"check the path|free"), largest_file(unlimited):
         run(tmp_path, objective=Filling(14))
 
     assert run(tmp_path).resumed_from == 4
