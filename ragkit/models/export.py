@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
-from ragkit.errors import ConfigError
+from ragkit.errors import CheckpointError, ConfigError
 from ragkit.models.checkpoint import read_config, save_checkpoint
 from ragkit.models.loading import find_checkpoint, load_weights
 from ragkit.models.tokenizer import load_tokenizer, require_vocabulary
@@ -25,7 +26,7 @@ def export_model(
 
     Raises:
         ConfigError: `out` is a file, is not empty, or is the model itself.
-        CheckpointError: The model cannot be read.
+        CheckpointError: The model cannot be read, or holds NaN or infinity.
         StorageError: `out` cannot be written.
     """
     folder = find_checkpoint(spec, revision=revision)
@@ -35,9 +36,19 @@ def export_model(
     cpu = torch.device("cpu")
     model = load_weights(folder, config, implementation="transformers", dtype="auto", device=cpu)
     require_vocabulary(tokenizer, model, folder)
+    _require_finite(model, folder)
     with published_folder(target) as partial:
         save_checkpoint(model, tokenizer, partial)
     return target
+
+
+def _require_finite(model: PreTrainedModel, folder: Path) -> None:
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{folder}: tensor {name} holds NaN or infinity, so the model is of no use: export "
+                "an earlier checkpoint"
+            )
 
 
 def _require_free(target: Path, source: Path, *, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from ragkit.errors import ConfigError, StorageError
+from ragkit.errors import CheckpointError, ConfigError, StorageError
 from ragkit.models.export import export_model
 from ragkit.models.loading import load_model
 from tests.models.checkpoints import tiny_llama, tiny_tokenizer, write_gguf, write_llama
@@ -178,3 +178,15 @@ def test_a_place_that_cannot_be_written_is_named(ours, tmp_path):
 
     with pytest.raises(StorageError, match=r"cannot write .*occupied/out.*check the path"):
         export_model(ours, tmp_path / "occupied" / "out")
+
+
+def test_a_model_that_diverged_is_not_exported(tmp_path):
+    llama = tiny_llama()
+    llama.model.norm.weight.data[2] = float("nan")
+    llama.save_pretrained(tmp_path / "llama")
+    tiny_tokenizer().save_pretrained(tmp_path / "llama")
+
+    with pytest.raises(CheckpointError, match=r"model.norm.weight holds NaN .*earlier checkpoint"):
+        export_model(tmp_path / "llama", tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
