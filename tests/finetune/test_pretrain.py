@@ -1,17 +1,20 @@
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 
 from ragkit import load_model
 from ragkit.config import fit_config
 from ragkit.data.collators import PackedCollator
-from ragkit.data.packed import PackedDataset
+from ragkit.data.packed import PackedDataset, PackedRow
 from ragkit.data.token_store import TokenStore
 from ragkit.errors import ConfigError
+from ragkit.evaluation.perplexity import evaluate_perplexity
 from ragkit.evaluation.scoring import score_rows
 from ragkit.finetune.pretrain import PretrainRecipe, run_pretrain
+from ragkit.training import NextToken
 
 WORDS = (
     "the",
@@ -187,3 +190,21 @@ def test_a_wrong_size_is_found_before_the_text_is_read(tmp_path):
         run_pretrain(make_recipe(tmp_path, model={"num_key_value_heads": 4}))
 
     assert not (tmp_path / "tokens").exists()
+
+
+def test_perplexity_of_a_text_is_the_training_loss_of_its_tokens(finished):
+    _, report = finished
+    model, tokenizer = load_model(str(report.model))
+    text = "the heat of a wing is drag near its edge"
+    ids = np.array(tokenizer(text)["input_ids"])
+    row = PackedRow(ids, np.array([len(ids)]), num_padding=5)
+    batch = PackedCollator(pad_token_id=tokenizer.pad_token_id, mask_documents=True)([row])
+
+    loss = NextToken().loss(
+        model.train(), batch, num_items_in_batch=NextToken().count_targets(batch)
+    )
+    measured = evaluate_perplexity(model, tokenizer, [text], context_length=48)
+
+    assert measured.score.num_tokens == len(ids) - 1
+    # fp32 sums in another order
+    assert measured.score.nll_per_token == pytest.approx(loss.item(), rel=1e-5)
