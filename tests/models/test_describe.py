@@ -31,18 +31,16 @@ def test_presets_have_the_published_sizes(name):
 
 
 @pytest.mark.slow
-def test_the_largest_preset_needs_neither_its_memory_nor_a_minute():
+def test_the_largest_preset_does_not_need_its_memory():
     code = (
-        "import resource, time; from ragkit.models.describe import describe; "
+        "import resource; from ragkit.models.describe import describe; "
         "describe('llama3.1-405b'); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time())"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
 
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
 
-    kilobytes, seconds = map(float, ran.stdout.split())
-    assert kilobytes < 2e6
-    assert seconds < 60
+    assert int(ran.stdout) < 2_000_000  # kilobytes
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -1,5 +1,4 @@
 import json
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from transformers import (
 from ragkit.errors import CheckpointError, ConfigError, StorageError
 from ragkit.models.export import export_model
 from ragkit.models.loading import load_model
+from tests.limits import limited
 from tests.models.checkpoints import tiny_llama, tiny_tokenizer, write_gguf, write_llama
 
 TOKENS = torch.tensor([[5, 3, 9, 28, 2], [1, 1, 4, 0, 8]])
@@ -147,25 +147,13 @@ def test_a_model_does_not_replace_itself(ours, out):
         export_model(ours, ours / out, overwrite=True)
 
 
-@contextmanager
-def small_disk():
-    """No file may grow beyond 9 kB, less than the weights; pytest's own output must be let off."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_leaves_what_was_there(ours, tmp_path):
     out = write_llama(tmp_path / "out")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     with (
         pytest.raises(StorageError, match=r"cannot write .*out.*: .*free some space"),
-        small_disk(),
+        limited("RLIMIT_FSIZE", 9000),  # less than the weights
     ):
         export_model(ours, out, overwrite=True)
 

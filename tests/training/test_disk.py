@@ -1,24 +1,13 @@
 """A disk that gives out while a run saves; a limit on the size of files stands in for it."""
 
 import resource
-from contextlib import contextmanager
 
 import pytest
 
 from ragkit.errors import StorageError
 from ragkit.training import NextToken
+from tests.limits import limited
 from tests.training.tiny import lines_of, run
-
-
-@contextmanager
-def largest_file(size_bytes):
-    """Let no file grow beyond a size."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # The weights take 46 kB, the optimizer's moments twice that.
@@ -30,7 +19,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_run_where_it_was(tmp_path, si
 
     with (
         pytest.raises(StorageError, match=r"check the path|are free: free some space"),
-        largest_file(size_bytes),
+        limited("RLIMIT_FSIZE", size_bytes),
     ):
         run(tmp_path / "cut")
     report = run(tmp_path / "cut")
@@ -55,7 +44,10 @@ class Filling(NextToken):
 
 def test_the_checkpoint_before_stays_when_the_next_does_not_fit(tmp_path):
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    with pytest.raises(StorageError, match=r"check the path|free"), largest_file(unlimited):
+    with (
+        pytest.raises(StorageError, match=r"check the path|free"),
+        limited("RLIMIT_FSIZE", unlimited),
+    ):
         run(tmp_path, objective=Filling(14))
 
     assert run(tmp_path).resumed_from == 4
