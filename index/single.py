@@ -34,9 +34,23 @@ def best_rows(
         stored: `[rows, dim]`, finite: fp32, fp16 or the codes of `i8`.
         query: `[dim]`, times the factors of the codes.
     """
+    if stored.dtype != np.float16:
+        return _scan(stored, query, k=k)
+    # Widening multiplies by 2**112, and the compiler may move that to the query: below 1 it stays
+    # finite. Powers of two change no digit.
+    exponent = np.frexp(np.abs(query).max())[1]
+    scores, rows = _scan(stored.view(np.uint16), np.ldexp(query, -exponent), k=k)
+    with np.errstate(over="ignore"):
+        scores = np.ldexp(scores, exponent)
+    lost = scores == np.inf
+    return np.where(lost, -np.inf, scores), np.where(lost, -1, rows)
+
+
+def _scan(
+    stored: NDArray[np.generic], query: NDArray[np.float32], *, k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     scores, rows = np.full(k, -np.inf, np.float32), np.full(k, -1, np.int64)
-    bits = stored.view(np.uint16) if stored.dtype == np.float16 else stored
-    _compiled(stored.dtype)(bits, query, scores, rows)
+    _compiled(stored.dtype)(stored, query, scores, rows)
     order = np.argsort(-scores)
     return scores[order], rows[order]
 
@@ -46,9 +60,7 @@ def _compiled(dtype: np.dtype[np.generic]) -> Scan:
     import numba
 
     njit: Any = numba.njit  # its types tell a compiled function from a plain one
-    widen = njit(inline="always", fastmath=_REGROUP)(
-        widening(finite=True) if dtype == np.float16 else _to_float
-    )
+    widen = njit(widening(finite=True) if dtype == np.uint16 else _to_float)
     scan: Scan = njit(nogil=True, fastmath=_REGROUP)(_loop(widen, njit(_keep)))
     return scan
 

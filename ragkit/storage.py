@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import xxhash
 from ragkit.errors import StorageError
 
 READ_BYTES = 1 << 20
-PARTIAL = ".partial"
+PARTIAL, REPLACED = ".partial", ".replaced"
 
 
 class HashingFile:
@@ -96,16 +97,16 @@ def durable_file(path: Path) -> Iterator[HashingFile]:
 def published_folder(path: Path) -> Iterator[Path]:
     """A new folder that takes the place of `path` when the block ends, or vanishes if it fails.
 
-    What stood at `path` before is removed then, and not earlier. One process at a time may write
-    it: what a killed one left, a hidden folder whose name ends in `.partial`, is removed first.
+    What stood at `path` before steps aside for a moment then, and is removed once the new folder
+    stands there. One process at a time may write it. What a killed one left beside `path` is
+    settled first: a new folder is removed, an old one comes back unless something stands at `path`.
 
     Raises:
         StorageError: The disk is full, read-only or failing.
     """
-    partial = _beside(path)
+    partial = _beside(path, PARTIAL)
     with storage_errors(path):
-        for left in path.parent.glob(f".{path.name}.*{PARTIAL}"):
-            shutil.rmtree(left)
+        _settle(path)
         try:
             partial.mkdir(parents=True)
             yield partial
@@ -221,16 +222,33 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(_existing(path)).free
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{suffix}")
+
+
+def _settle(path: Path) -> None:
+    """Bring back or remove what killed writers of `path` left beside it."""
+    if not path.parent.is_dir():
+        return
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}({PARTIAL}|{REPLACED})")
+    for left in [each for each in path.parent.iterdir() if name.fullmatch(each.name)]:
+        if left.suffix == REPLACED and not path.exists():
+            left.rename(path)
+        else:
+            shutil.rmtree(left)
 
 
 def _replace_folder(path: Path, new: Path) -> None:
-    old = _beside(path)
+    old = _beside(path, REPLACED)
     replaces = path.exists()
     if replaces:
         path.rename(old)
-    new.rename(path)
+    try:
+        new.rename(path)
+    except OSError:
+        if replaces:
+            old.rename(path)
+        raise
     sync_folder(path.parent)
     if replaces:
         shutil.rmtree(old)

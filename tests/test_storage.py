@@ -96,6 +96,9 @@ def test_other_errors_keep_their_reason(tmp_path):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
+UNIQUE = "0123456789abcdef" * 2
+
+
 def test_a_folder_appears_whole_and_replaces_the_old(tmp_path):
     target = tmp_path / "store"
     target.mkdir()
@@ -122,7 +125,7 @@ def test_a_folder_that_fails_leaves_the_old(tmp_path):
 
 
 def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
-    left = tmp_path / ".store.0123.partial"
+    left = tmp_path / f".store.{UNIQUE}.partial"
     left.mkdir()
 
     with published_folder(tmp_path / "store") as folder:
@@ -139,3 +142,39 @@ def test_a_folder_where_a_file_stands_in_the_way_is_a_storage_error(tmp_path):
         published_folder(tmp_path / "file" / "x"),
     ):
         pass
+
+
+def test_what_a_killed_process_had_put_aside_comes_back(tmp_path):
+    aside = tmp_path / f".store.{UNIQUE}.replaced"
+    aside.mkdir()
+    (aside / "old").write_text("1")
+
+    with (
+        pytest.raises(ZeroDivisionError, match="by zero"),
+        published_folder(tmp_path / "store") as folder,
+    ):
+        (folder / "new").write_text(str(1 / 0))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert (tmp_path / "store" / "old").read_text() == "1"
+
+
+def test_what_was_put_aside_goes_once_the_new_folder_stands(tmp_path):
+    for name in ("store", f".store.{UNIQUE}.replaced"):
+        (tmp_path / name).mkdir()
+
+    with published_folder(tmp_path / "store") as folder:
+        (folder / "new").write_text("2")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+@pytest.mark.parametrize("name", ["store.1", "store.1.2", "[s]tore", "restore"])
+def test_folders_of_other_names_are_left_alone(tmp_path, name):
+    other = tmp_path / f".{name}.{UNIQUE}.partial"
+    other.mkdir()
+
+    with published_folder(tmp_path / "store") as folder:
+        (folder / "new").write_text("2")
+
+    assert other.is_dir()

@@ -85,3 +85,17 @@ def test_threads_do_not_change_the_scores_of_one_query(threads, monkeypatch):
 
     np.testing.assert_array_equal(one[0], many[0])
     np.testing.assert_array_equal(one[1], many[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("size", [1e-30, 1e5, 1e30])
+def test_queries_of_any_size_find_the_same_rows(dtype, size):
+    rng = np.random.default_rng(4)
+    stored = rng.standard_normal((1003, 13)).astype(dtype)
+    query = rng.standard_normal(13).astype(np.float32)
+    _, expected = best_rows(stored, query, k=9)
+
+    scores, rows = best_rows(stored, query * np.float32(size), k=9)
+
+    assert rows.tolist() == expected.tolist()
+    assert np.isfinite(scores).all()

@@ -95,7 +95,7 @@ def test_another_file_of_the_same_name_is_converted_anew(path, llama):
 
 def test_what_a_killed_conversion_left_is_removed(path, cache):
     folder = convert_gguf(path)
-    left = folder.rename(folder.with_name(f".{folder.name}.0123.partial"))
+    left = folder.rename(folder.with_name(f".{folder.name}.{'0' * 32}.partial"))
 
     assert convert_gguf(path) == folder
     assert not left.exists()
