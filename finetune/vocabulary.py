@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ragkit.data import ReadOptions, Rejects, read_documents, sources
+from ragkit.errors import ConfigError
 from ragkit.storage import published_folder
 from ragkit.tokenizers import train_bpe
 
@@ -21,11 +22,12 @@ def prepare_tokenizer(
     """The tokenizer in `out` if it was trained on the same text, else a new one, put there.
 
     Raises:
-        ConfigError: `vocab_size` is too small.
+        ConfigError: `vocab_size` is too small, or `out` holds something else.
         DataError: The text cannot be read, or is too little for so large a vocabulary.
         StorageError: The disk gave out.
     """
     facts = _facts(inputs, vocab_size, options)
+    _require_ours(out)
     if _read(out / FACTS) != facts:
         with published_folder(out) as folder:
             with Rejects() as rejects:
@@ -34,6 +36,14 @@ def prepare_tokenizer(
                 train_bpe(texts, vocab_size=vocab_size, out=folder)
             (folder / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return AutoTokenizer.from_pretrained(out)
+
+
+def _require_ours(out: Path) -> None:
+    if out.exists() and not (out / FACTS).is_file() and (out.is_file() or any(out.iterdir())):
+        raise ConfigError(
+            f"{out} exists and holds no tokenizer of a recipe (no {FACTS}): choose another folder, "
+            "or remove it if it is not needed"
+        )
 
 
 def _facts(inputs: Sequence[str], vocab_size: int, options: ReadOptions) -> dict[str, Any]:

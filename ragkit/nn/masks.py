@@ -44,7 +44,7 @@ def make_attention_mask(
 
     Raises:
         ConfigError: The window is not positive, or FlashAttention, which takes no mask, is asked
-            for blocks.
+            for blocks, or for the documents of more than one packed row.
         ShapeError: `block_ids` has another shape.
     """
     if sliding_window is not None and sliding_window < 1:
@@ -56,6 +56,8 @@ def make_attention_mask(
         _check_blocks(block_ids, config, inputs_embeds, past_key_values)
     restrictions = (padding_mask, past_key_values, sliding_window, block_ids)
     is_plain = all(restriction is None for restriction in restrictions)
+    if padding_mask is None and past_key_values is None and position_ids is not None:
+        _check_flash(config, position_ids.expand(len(inputs_embeds), -1))
     if is_plain and position_ids is not None and _splits_documents(config):
         return find_documents(position_ids.expand(len(inputs_embeds), -1))
     return create_causal_mask(
@@ -69,6 +71,17 @@ def make_attention_mask(
         else sliding_window_overlay(sliding_window),
         block_sequence_ids=block_ids,
     )
+
+
+def _check_flash(config: PreTrainedConfig, position_ids: Tensor) -> None:
+    # Without a mask transformers finds the documents by their positions, but in one row only.
+    if len(position_ids) == 1 or not is_flash_attention_requested(config):
+        return
+    if find_documents(position_ids) is not None:
+        raise ConfigError(
+            f"FlashAttention keeps the documents of one packed row apart, got {len(position_ids)} "
+            "rows: set the batch size to 1, or load the model with attn_implementation='sdpa'"
+        )
 
 
 def _check_blocks(

@@ -32,7 +32,8 @@ _OPTIONAL = {
 _AT_LEAST = {
     "rope_theta": 1.0,
     "factor": 1.0,
-    "low_freq_factor": 0.0,
+    "low_freq_factor": 1e-6,  # wavelengths are divided by it
+    "high_freq_factor": 1e-6,
     "original_max_position_embeddings": 1,
 }
 
@@ -44,7 +45,7 @@ def check_rope_parameters(parameters: Mapping[str, Any]) -> None:
         ConfigError: The type or a key is unknown, a key is missing, or a value makes no sense.
     """
     rope_type = parameters.get("rope_type", parameters.get("type", "default"))
-    if rope_type not in _NEEDED:
+    if not isinstance(rope_type, str) or rope_type not in _NEEDED:
         raise ConfigError(
             f"rope_parameters: rope_type must be one of {', '.join(_NEEDED)}, got {rope_type!r}: "
             "choose one of them, or let transformers' own class load the checkpoint"
@@ -70,7 +71,7 @@ def _check_keys(rope_type: str, keys: Set[str]) -> None:
 def _check_values(parameters: Mapping[str, Any]) -> None:
     for key, low in _AT_LEAST.items():
         value = parameters.get(key, low)
-        if not isinstance(value, int | float) or not value >= low:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= low:
             raise ConfigError(
                 f"rope_parameters: {key} must be a number of at least {low:g}, got {value!r}: "
                 "correct it"

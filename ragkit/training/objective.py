@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from ragkit.data.collators import IGNORED_LABEL
+from ragkit.models.interface import forward_parameters
 
 Batch = Mapping[str, Any]
 Collator = Callable[[list[Any]], dict[str, Any]]
@@ -44,5 +46,8 @@ class NextToken:
         return int(batch["input_ids"].numel())
 
     def loss(self, model: nn.Module, batch: Batch, *, num_items_in_batch: Tensor) -> Tensor:
-        """The loss that the model computes from `labels`."""
-        return model(**batch, num_items_in_batch=num_items_in_batch).loss
+        """The loss that the model computes from `labels`, without its logits if it can do so."""
+        bare: Any = extract_model_from_parallel(model)
+        # Our models leave them out in training steps anyway, but not when they are only measured.
+        skip = {"skip_logits": True} if "skip_logits" in forward_parameters(bare) else {}
+        return model(**batch, num_items_in_batch=num_items_in_batch, **skip).loss

@@ -53,3 +53,14 @@ def test_a_vocabulary_smaller_than_the_bytes_is_refused(tmp_path):
         prepare_tokenizer(
             [write_corpus(tmp_path)], tmp_path / "out", vocab_size=12, options=OPTIONS
         )
+
+
+def test_a_folder_of_something_else_stays(tmp_path):
+    out = tmp_path / "tokenizer"
+    out.mkdir()
+    (out / "mine.json").write_text("{}")
+
+    with pytest.raises(ConfigError, match="choose another folder"):
+        prepare_tokenizer([write_corpus(tmp_path)], out, vocab_size=263, options=OPTIONS)
+
+    assert [path.name for path in out.iterdir()] == ["mine.json"]

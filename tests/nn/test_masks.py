@@ -197,3 +197,14 @@ def test_flash_attention_refuses_blocks(layer_config):
 
     with pytest.raises(ConfigError, match="attn_implementation='sdpa'"):
         make_attention_mask(config, embeddings(2), block_ids=torch.zeros(2, SEQ))
+
+
+def test_flash_attention_refuses_packed_documents_of_several_rows(layer_config):
+    config = layer_config()
+    config._attn_implementation = "flash_attention_2"
+    packed = torch.tensor([[0, 1, 0, 1, 2, *range(SEQ - 5)]])
+
+    with pytest.raises(ConfigError, match="set the batch size to 1"):
+        make_attention_mask(config, embeddings(2), position_ids=packed.expand(2, -1))
+    make_attention_mask(config, embeddings(1), position_ids=packed)
+    make_attention_mask(config, embeddings(2), position_ids=torch.arange(SEQ)[None])

@@ -38,3 +38,20 @@ def test_a_first_label_that_nothing_predicts_is_not_counted():
     ids = torch.ones(3, 5, dtype=torch.int64)
 
     assert NextToken().count_targets({"labels": ids}) == 3 * 4
+
+
+class Watched(Llama3ForCausalLM):
+    """Notes whether its logits were asked to be left out."""
+
+    def forward(self, *arguments, skip_logits=None, **keywords):
+        self.skipped = skip_logits
+        return super().forward(*arguments, skip_logits=skip_logits, **keywords)
+
+
+def test_a_loss_that_is_only_measured_needs_no_logits():
+    model, batch = make_model(Watched).eval(), collate(make_rows(3))
+
+    with torch.no_grad():
+        NextToken().loss(model, batch, num_items_in_batch=torch.tensor(7))
+
+    assert model.skipped

@@ -275,7 +275,7 @@ def test_a_second_run_into_the_same_folder_is_refused_while_the_first_goes_on(tm
 
 
 def test_a_model_that_a_kill_left_half_written_goes_when_the_next_is_there(tmp_path):
-    (tmp_path / ".model.5e1f.partial").mkdir()
+    (tmp_path / ".model.5e1f5e1f5e1f5e1f5e1f5e1f5e1f5e1f.partial").mkdir()
 
     run(tmp_path)
 

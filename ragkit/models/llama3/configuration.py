@@ -84,6 +84,10 @@ class Llama3Config(LlamaConfig):
             raise ConfigError(
                 f"rms_norm_eps must be positive, got {self.rms_norm_eps}: 1e-5 is Llama 3's"
             )
+        if not 0 <= (self.attention_dropout or 0) < 1:
+            raise ConfigError(
+                f"attention_dropout must lie in [0, 1), got {self.attention_dropout}: Llama 3 has 0"
+            )
         if self.hidden_act != "silu":
             raise ConfigError(
                 f"hidden_act must be 'silu', got {self.hidden_act!r}: leave it out, or let "

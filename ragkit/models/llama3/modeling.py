@@ -165,17 +165,17 @@ class Llama3ForCausalLM(Llama3PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
         z_loss_weight: float = 0.0,
+        skip_logits: bool | None = None,
         **kwargs: Any,  # noqa: ANN401 - for the attention implementation
     ) -> CausalLMOutputWithPast:
         """The loss if there are labels, and logits `[batch, seq, vocab]`.
-
-        A training step (training mode, labels, gradients on) never holds all logits and returns
-        none: leave the labels out to get them.
 
         Args:
             labels: As `next_token_loss` takes them, as are `num_items_in_batch` and
                 `z_loss_weight`. The rest is as in `Llama3Model`.
             logits_to_keep: Last positions to give logits for, or which ones; 0 for all.
+            skip_logits: Whether a loss is computed without ever holding all logits, and none are
+                returned. Left out, that is so in training steps (training mode, gradients on).
 
         Raises:
             ConfigError: As in `Llama3Model`, or `logits_to_keep` comes with labels.
@@ -194,7 +194,9 @@ class Llama3ForCausalLM(Llama3PreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states, loss, logits = outputs.last_hidden_state, None, None
-        if labels is not None and self.training and torch.is_grad_enabled():
+        if skip_logits is None:
+            skip_logits = self.training and torch.is_grad_enabled()
+        if labels is not None and skip_logits:
             loss = projected_loss(
                 self.lm_head,
                 hidden_states,

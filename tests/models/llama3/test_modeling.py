@@ -174,6 +174,19 @@ def test_a_training_step_returns_no_logits_and_all_else_does(make_twins, random_
         assert ours(ids, labels=ids).logits is not None
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_loss_without_logits_is_the_same(make_twins, random_ids, training):
+    _, ours = make_twins()
+    ids = random_ids(2, 7)
+    ours.train(training)
+
+    with torch.no_grad():
+        whole, skipped = (ours(ids, labels=ids, skip_logits=skip) for skip in (False, True))
+
+    assert (whole.logits is None, skipped.logits is None) == (False, True)
+    torch.testing.assert_close(skipped.loss, whole.loss)  # fp32 sums in another order
+
+
 def test_logits_to_keep_are_the_last(make_twins, random_ids):
     _, ours = make_twins()
     ids = random_ids(3, 7)
