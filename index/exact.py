@@ -40,6 +40,7 @@ def search_exact(
     k: int,
     metric: Metric,
     threads: int | None = None,
+    any_tied: bool = False,
 ) -> Found:
     """The `k` best rows of each query, or all rows if there are fewer; larger scores are better.
 
@@ -50,6 +51,8 @@ def search_exact(
     Args:
         queries: `[queries, dim]`, finite.
         threads: At most; all physical cores if left out.
+        any_tied: Leave equal scores as they come, and any of those that tie for the last place:
+            for a caller that looks at the ties himself.
 
     Raises:
         ConfigError: `k` or `threads` is below 1.
@@ -62,8 +65,10 @@ def search_exact(
     if width == 0 or len(queries) == 0:
         return no_hits(len(queries), width)
     threads, vectors = resolve_threads(threads), vectors.decoded()
-    # One more than asked for shows whether a tie crosses the border.
     scan = functools.partial(_scan, vectors, metric=metric, threads=threads)
+    if any_tied:
+        return scan(queries, k=width)
+    # One more than asked for shows whether a tie crosses the border.
     scores, rows = scan(queries, k=min(width + 1, len(vectors)))
     if not _has_ties(scores):
         return scores[:, :width], rows[:, :width]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -99,6 +100,7 @@ class Index:
         params: Mapping[str, int] | None = None,
         exact: bool = False,
         threads: int | None = None,
+        any_tied: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores and rows of the best passages, best first, `[queries, <= k]` each.
 
@@ -108,6 +110,7 @@ class Index:
             queries: `[queries, dim]`, of length 1 if the metric is cosine.
             params: Search parameters of the FAISS index instead of the tuned ones.
             exact: Compare with every stored vector, whatever the index type.
+            any_tied: As for `search_exact`.
 
         Raises:
             ShapeError: The queries have another width, or hold NaN.
@@ -118,10 +121,16 @@ class Index:
             raise IndexStateError(
                 "the index keeps no raw vectors: rebuild with --keep-vectors f16 to search exactly"
             )
-        found = [
-            self._search_segment(segment, queries, k=k, params=params, exact=exact, threads=threads)
-            for segment in self.segments
-        ]
+        search = partial(
+            self._search_segment,
+            queries=queries,
+            k=k,
+            params=params,
+            exact=exact,
+            threads=threads,
+            any_tied=any_tied,
+        )
+        found = [search(segment) for segment in self.segments]
         return found[0] if len(found) == 1 else merge_hits(found, k=k)
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
@@ -188,18 +197,24 @@ class Index:
     def _search_segment(
         self,
         segment: Segment,
-        queries: NDArray[np.float32],
         *,
+        queries: NDArray[np.float32],
         k: int,
         params: Mapping[str, int] | None,
         exact: bool,
         threads: int | None,
+        any_tied: bool,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if segment.vectors is not None and (segment.ann is None or exact):
             if params:
                 raise ConfigError(f"an exact search has no parameters, got {dict(params)}")
             scores, rows = search_exact(
-                segment.vectors, queries, k=k, metric=self.metric, threads=threads
+                segment.vectors,
+                queries,
+                k=k,
+                metric=self.metric,
+                threads=threads,
+                any_tied=any_tied,
             )
         elif segment.ann is not None:
             chosen = self.manifest.ann.get("params", {}) if params is None else params

@@ -19,8 +19,8 @@ MAX_TIED = 1024
 
 FEW_QUERIES = 16
 
-Search = Callable[[NDArray[np.float32], int], Found]
-"""Scores and rows, `[queries, hits]` each, of so many hits; row -1 for an empty slot."""
+Search = Callable[..., Found]
+"""`Index.search` with all but the queries, `k` and `any_tied` given."""
 
 Ranked = tuple[list[float], list[int]]
 """Scores and rows of one query, best first."""
@@ -30,7 +30,7 @@ def search_in_order(
     search: Search, index: Index, queries: NDArray[np.float32], *, k: int
 ) -> list[Ranked]:
     """The `k` best passages of each query, or fewer if fewer are found."""
-    scores, rows = search(queries, min(k + 1, len(index)))
+    scores, rows = search(queries, min(k + 1, len(index)), any_tied=True)
     ranked = list(zip(scores.tolist(), rows.tolist(), strict=True))
     tied = _tied(scores, ranked)
     over = [i for i in tied if _runs_over(*ranked[i], k)]
