@@ -35,7 +35,7 @@ Work = Callable[[], object]
 
 DIM, LATENT_DIM, CLUSTERS = 384, 64, 1_000
 K = 10
-TURNS = {1: 61, 32: 15, 512: 9}
+TURNS = {1: 61, 32: 31, 512: 31}
 HEADING = f"{'index':6}{'batch':>6}{'bare':>9}{'ragkit':>9}{'+ texts':>9}{'ratio':>8}{'recall':>8}"
 FACTORIES = {"flat": "exact", "ivf": "IVF{lists},Flat", "hnsw": "HNSW32"}
 
