@@ -1,0 +1,1 @@
+"""Answers from passages: prompts, mixtures over passages, and the pipeline."""
