@@ -4,15 +4,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ragkit.models.loading import load_model
+    from ragkit.rag.pipeline import RagPipeline
     from ragkit.retrieval.build import build_index
     from ragkit.retrieval.retriever import Retriever
 
 __version__ = "0.1.0"
-__all__ = ["Retriever", "build_index", "load_model"]
+__all__ = ["RagPipeline", "Retriever", "build_index", "load_model"]
 
 _HOMES = {
     "build_index": "ragkit.retrieval.build",
     "load_model": "ragkit.models.loading",
+    "RagPipeline": "ragkit.rag.pipeline",
     "Retriever": "ragkit.retrieval.retriever",
 }
 

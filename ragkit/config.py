@@ -13,7 +13,12 @@ from ragkit.errors import ConfigError
 
 T = TypeVar("T")
 
-COMMANDS = {"pretrain": "ragkit pretrain", "retrieval": "ragkit eval", "perplexity": "ragkit eval"}
+COMMANDS = {
+    "pretrain": "ragkit pretrain",
+    "perplexity": "ragkit eval",
+    "radit": "ragkit finetune",
+    "retrieval": "ragkit eval",
+}
 """What runs a recipe, by its kind."""
 
 LAUNCH = "accelerate"

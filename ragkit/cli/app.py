@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import ragkit
-from ragkit.cli import build, evaluate, evaluate_lm, generate, index, models, pretrain
+from ragkit.cli import build, evaluate, evaluate_lm, finetune, generate, index, models, pretrain
 
 app = typer.Typer(
     help="Retrieval-augmented language models: build an index, search it, train with it.",
@@ -23,6 +23,8 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(models_app, name="models")
 
 app.command("pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain)
+app.command("finetune", epilog=finetune.FINETUNE_EXAMPLE)(finetune.finetune)
+app.command("ablate", epilog=finetune.ABLATE_EXAMPLE)(finetune.ablate)
 app.command("generate", epilog=generate.EXAMPLE)(generate.generate)
 
 index_app.command("build", epilog=build.EXAMPLE)(build.build)

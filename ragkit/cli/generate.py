@@ -1,4 +1,7 @@
-"""`ragkit generate MODEL [PROMPT]`, and `ragkit generate MODEL --input FILE` for many prompts."""
+"""`ragkit generate MODEL [PROMPT]`, and `ragkit generate MODEL --input FILE` for many prompts.
+
+With `--index INDEX` the prompts are questions, and `generate_rag` answers them.
+"""
 
 import io
 import logging
@@ -14,7 +17,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragkit.cli.common import AsJson, Quiet, Verbose, verbosity
+from ragkit.cli.common import AsJson, Encoder, Quiet, Verbose, verbosity
+from ragkit.cli.generate_rag import (
+    Questions,
+    Retrieval,
+    answer_prompt,
+    pick_retrieval,
+    prepare_questions,
+)
 from ragkit.cli.running import print_json, reporting
 from ragkit.config import fit_config
 from ragkit.console import ProgressKind
@@ -141,13 +151,35 @@ def generate(
     rejects: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the bad rows of --input here.")
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="INDEX", help="Answer questions from the passages of this index."),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="How to combine the passages of --index: token-bayes (the default), token, seq, "
+            "seq-rescore, concat or closed-book."
+        ),
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", help="Passages of --index for a question; default 3.")
+    ] = None,
+    retriever_temperature: Annotated[
+        float | None,
+        typer.Option(help="Scores of --index are divided by it; default by the index's metric."),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Leave out passages of --index with a smaller score.")
+    ] = None,
+    encoder: Encoder = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16, fp16, or auto.")] = None,
     as_json: AsJson = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Continue a prompt, or all prompts of a file, with a language model."""
+    """Continue a prompt, or all of a file; with --index, answer questions from its passages."""
     flags = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -158,6 +190,13 @@ def generate(
         "seed": seed,
         "stop": stop,
     }
+    search_flags = {
+        "mode": mode,
+        "k": k,
+        "retriever_temperature": retriever_temperature,
+        "min_score": min_score,
+        "encoder": encoder,
+    }
     # A bar would be drawn across results that the same terminal shows.
     shown: ProgressKind = "none" if out is None and sys.stdout.isatty() else "auto"
     level = verbosity(verbose, quiet)
@@ -165,10 +204,23 @@ def generate(
         given = {name: value for name, value in flags.items() if value is not None}
         options = fit_config(GenerationOptions, given, origin="the command line")
         chosen = Model(spec=model, device=device, dtype=dtype, chat=chat, system=system)
+        retrieval = pick_retrieval(index, search_flags, is_chat=chat or system is not None)
         if source is None:
             if out is not None or rejects is not None:
                 raise ConfigError("--out and --rejects belong to --input FILE: add it")
-            _run_prompt(chosen, _prompt(prompt), options, as_json=as_json)
+            text = _prompt(prompt)
+            if retrieval is None:
+                _run_prompt(chosen, text, options, as_json=as_json)
+            else:
+                answer_prompt(
+                    retrieval,
+                    text,
+                    options,
+                    load=chosen.load,
+                    as_json=as_json,
+                    cite=not quiet,
+                    show=_show,
+                )
         else:
             if prompt is not None:
                 raise ConfigError("a PROMPT and --input exclude each other: leave one out")
@@ -176,7 +228,14 @@ def generate(
                 raise ConfigError("the results of --input are JSON lines already: leave --json out")
             check_batch_size(batch_size)
             files = Files(source=source, out=out, rejects=rejects)
-            _run_file(chosen, files, options, batch_size=batch_size, max_rejects=max_rejects)
+            _run_file(
+                chosen,
+                files,
+                options,
+                retrieval,
+                batch_size=batch_size,
+                max_rejects=max_rejects,
+            )
 
 
 def _prompt(prompt: str | None) -> str:
@@ -231,13 +290,19 @@ def _show(pieces: Iterable[str]) -> None:
 
 
 def _run_file(
-    model: Model, files: Files, options: GenerationOptions, *, batch_size: int, max_rejects: str
+    model: Model,
+    files: Files,
+    options: GenerationOptions,
+    retrieval: Retrieval | None,
+    *,
+    batch_size: int,
+    max_rejects: str,
 ) -> None:
     with Rejects(files.rejects) as rejects:
         rows = _read(files, rejects, max_rejects=max_rejects)
         # Before the model is loaded, which takes longer.
         with _open_results(files.out) as results:
-            job = _prepare(model, rows, options, rejects, max_rejects=max_rejects)
+            job = _prepare(model, rows, options, rejects, retrieval, max_rejects=max_rejects)
             _write(job, results, batch_size=batch_size)
 
 
@@ -268,14 +333,37 @@ def _prepare(
     rows: "list[PromptRow]",
     options: GenerationOptions,
     rejects: Rejects,
+    retrieval: Retrieval | None,
     *,
     max_rejects: str,
+) -> "Job | Questions":
+    num_rows = len(rows) + rejects.refused
+    job: Job | Questions
+    if retrieval is None:
+        job = _prepare_prompts(model, rows, options, rejects)
+    else:
+        job = prepare_questions(
+            retrieval,
+            rows,
+            options,
+            load=model.load,
+            checkpoint=model.checkpoint,
+            rejects=rejects,
+        )
+    rejects.check(num_rows, max_rejects)
+    if rejects.refused:
+        listed = f": {rejects.path}" if rejects.path else "; --rejects FILE lists them"
+        logger.warning("%d of %d rows are left out%s", rejects.refused, num_rows, listed)
+    return job
+
+
+def _prepare_prompts(
+    model: Model, rows: "list[PromptRow]", options: GenerationOptions, rejects: Rejects
 ) -> "Job":
     from ragkit.decoding.jobs import prepare_job
 
-    num_rows = len(rows) + rejects.refused
     loaded, tokenizer = model.load()
-    job = prepare_job(
+    return prepare_job(
         rows,
         model=loaded,
         tokenizer=tokenizer,
@@ -285,14 +373,9 @@ def _prepare(
         chat=model.chat,
         system=model.system,
     )
-    rejects.check(num_rows, max_rejects)
-    if rejects.refused:
-        listed = f": {rejects.path}" if rejects.path else "; --rejects FILE lists them"
-        logger.warning("%d of %d rows are left out%s", rejects.refused, num_rows, listed)
-    return job
 
 
-def _write(job: "Job", results: "ResultFile | None", *, batch_size: int) -> None:
+def _write(job: "Job | Questions", results: "ResultFile | None", *, batch_size: int) -> None:
     if results is None:
         for line in job.lines(batch_size=batch_size):
             sys.stdout.write(line)

@@ -1,10 +1,11 @@
 """Text from prompts: all at once, or piece by piece."""
 
 from collections.abc import Iterator, Sequence
+from typing import Generic
 
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
-from ragkit.decoding.batching import Generation, Generator, Request, finished, number_samples
+from ragkit.decoding.batching import Generation, Generator, R, Request, finished, number_samples
 from ragkit.decoding.options import GenerationOptions
 from ragkit.decoding.prompts import Prompt, encode_prompt
 from ragkit.decoding.stopping import Continuation
@@ -44,7 +45,7 @@ def generate(
     if isinstance(prompts, str):
         raise ConfigError("prompts must be a sequence, got one string: write [prompt]")
     ids = [encode_prompt(tokenizer, prompt, chat=chat, system=system) for prompt in prompts]
-    generator = Generator(
+    generator = Generator[Request](
         model, tokenizer, options=options or GenerationOptions(), processors=processors
     )
     return _run(generator, ids, batch_size)
@@ -59,7 +60,7 @@ def generate_tokens(
     processors: Sequence[LogitsProcessor] = (),
 ) -> list[Generation]:
     """What each prompt of token ids is continued with: as `generate`, but no text is made."""
-    generator = Generator(
+    generator = Generator[Request](
         model, None, options=options or GenerationOptions(), processors=processors
     )
     return _run(generator, prompts, batch_size)
@@ -74,20 +75,20 @@ def stream(
     chat: bool = False,
     system: str | None = None,
     processors: Sequence[LogitsProcessor] = (),
-) -> "TextStream":
+) -> "TextStream[Request]":
     """The pieces of the text that continues `prompt`, as they come; arguments as for `generate`."""
     request = Request(tuple(encode_prompt(tokenizer, prompt, chat=chat, system=system)))
-    generator = Generator(
+    generator = Generator[Request](
         model, tokenizer, options=options or GenerationOptions(), processors=processors
     )
     generator.check(request.tokens)
     return TextStream(generator, request)
 
 
-class TextStream:
+class TextStream(Generic[R]):
     """The text of one prompt, piece by piece: complete characters only, and no stop string."""
 
-    def __init__(self, generator: Generator, request: Request) -> None:
+    def __init__(self, generator: Generator[R], request: R) -> None:
         self._generator, self._request = generator, request
         self._row: Continuation | None = None
 
@@ -114,7 +115,7 @@ class TextStream:
 
 
 def _run(
-    generator: Generator, prompts: Sequence[Sequence[int]], batch_size: int
+    generator: Generator[Request], prompts: Sequence[Sequence[int]], batch_size: int
 ) -> list[Generation]:
     for prompt in prompts:
         generator.check(prompt)

@@ -1,15 +1,16 @@
 """Runs prompts through one model: in batches of similar length, results in the given order."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from ragkit.console import progress
 from ragkit.decoding.loop import decode
 from ragkit.decoding.options import GenerationOptions, check_batch_size
-from ragkit.decoding.prefix import ModelPrefix
+from ragkit.decoding.prefix import ModelPrefix, Prefix
 from ragkit.decoding.prompts import check_tokens, num_new_tokens
 from ragkit.decoding.sampling import Chooser
 from ragkit.decoding.stopping import Continuation, FinishReason, stop_tokens
@@ -29,12 +30,15 @@ class Generation:
         text: Without special tokens and without the stop string.
         tokens: All that were generated, with the one that ended the text.
         finish_reason: `stop` at a stop token or string, `length` after `max_new_tokens`.
+        log_probs: What the model gave each of `tokens` before any processor, in nats; the last
+            bits vary with the batch, so that they count for no comparison.
     """
 
     text: str
     tokens: tuple[int, ...]
     finish_reason: FinishReason
     num_prompt_tokens: int
+    log_probs: tuple[float, ...] = field(compare=False)
 
     @property
     def num_tokens(self) -> int:
@@ -54,6 +58,14 @@ class Request:
     tokens: tuple[int, ...]
     sample: int = 0
 
+    @property
+    def num_positions(self) -> int:
+        """Positions of the model that the prompt takes."""
+        return len(self.tokens)
+
+
+R = TypeVar("R", bound=Request)
+
 
 def number_samples(prompts: Sequence[Sequence[int]]) -> list[Request]:
     """The prompts, each with its number among its equals."""
@@ -65,11 +77,12 @@ def number_samples(prompts: Sequence[Sequence[int]]) -> list[Request]:
     return requests
 
 
-class Generator:
+class Generator(Generic[R]):
     """Continues prompts with one model and one set of options.
 
     Args:
         tokenizer: Without one no text is made, only tokens.
+        open_prefix: Begins to read a batch; if not given, the model reads the tokens of each.
         processors: Your own, of transformers' kind; they see the tokens so far `[batch, seq]` and
             the logits `[batch, vocab]`, after the repetition penalty and before the temperature.
             They serve many batches, so they must hold nothing per row.
@@ -84,12 +97,14 @@ class Generator:
         tokenizer: PreTrainedTokenizerBase | None,
         *,
         options: GenerationOptions,
+        open_prefix: Callable[[Sequence[R]], Prefix] | None = None,
         processors: Sequence[LogitsProcessor] = (),
     ) -> None:
         if options.stop and tokenizer is None:
             raise ConfigError("stop strings need a tokenizer: pass one, or leave `stop` out")
         self._model, self._tokenizer = model, tokenizer
         self._options, self._processors = options, processors
+        self._open_prefix = open_prefix or self._read_tokens
         self._stop_tokens = stop_tokens(model, tokenizer, stop=options.stop)
 
     def check(self, prompt: Sequence[int]) -> None:
@@ -101,9 +116,9 @@ class Generator:
         if not prompt:
             raise ConfigError("a prompt needs at least one token, got none")
         check_tokens(self._model, prompt)
-        self._num_new_tokens(prompt)
+        self._num_new_tokens(len(prompt))
 
-    def steps(self, batch: Sequence[Request]) -> Iterator[list[Continuation]]:
+    def steps(self, batch: Sequence[R]) -> Iterator[list[Continuation]]:
         """The rows of one batch after each token: the same objects each time, only longer.
 
         Raises:
@@ -112,7 +127,7 @@ class Generator:
             CheckpointError: The model's logits are not numbers.
         """
         prompts = [request.tokens for request in batch]
-        limits = [self._num_new_tokens(prompt) for prompt in prompts]
+        limits = [self._num_new_tokens(request.num_positions) for request in batch]
         rows = [self._new_row(limit) for limit in limits]
         chooser = Chooser(
             prompts,
@@ -122,7 +137,7 @@ class Generator:
             device=self._model.device,
             processors=self._processors,
         )
-        prefix = ModelPrefix(self._model, prompts)
+        prefix = self._open_prefix(batch)
         mend = (
             f"{len(batch)} prompts of up to {max(map(len, prompts))} tokens run at once: lower "
             "batch_size or max_new_tokens"
@@ -131,7 +146,7 @@ class Generator:
             for _ in decode(prefix, chooser=chooser, continuations=rows):
                 yield rows
 
-    def run(self, requests: Sequence[Request], *, batch_size: int) -> Iterator[Generation]:
+    def run(self, requests: Sequence[R], *, batch_size: int) -> Iterator[Generation]:
         """One generation per request, in their order.
 
         Raises:
@@ -147,7 +162,7 @@ class Generator:
                     bar.advance(tokens=generation.num_tokens)
                     yield generation
 
-    def _run_sorted(self, requests: Sequence[Request], batch_size: int) -> Iterator[Generation]:
+    def _run_sorted(self, requests: Sequence[R], batch_size: int) -> Iterator[Generation]:
         """One generation per request, in their order, each as soon as all before it are there."""
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].tokens))
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -160,14 +175,17 @@ class Generator:
                 yield done.pop(num_given)
                 num_given += 1
 
-    def _run_batch(self, batch: Sequence[Request]) -> list[Generation]:
+    def _run_batch(self, batch: Sequence[R]) -> list[Generation]:
         *_, rows = self.steps(batch)
         return [finished(row, request) for row, request in zip(rows, batch, strict=True)]
 
-    def _num_new_tokens(self, prompt: Sequence[int]) -> int:
+    def _read_tokens(self, batch: Sequence[R]) -> Prefix:
+        return ModelPrefix(self._model, [request.tokens for request in batch])
+
+    def _num_new_tokens(self, num_prompt_tokens: int) -> int:
         return num_new_tokens(
             self._model,
-            num_prompt_tokens=len(prompt),
+            num_prompt_tokens=num_prompt_tokens,
             max_new_tokens=self._options.max_new_tokens,
         )
 
@@ -188,4 +206,10 @@ def finished(row: Continuation, request: Request) -> Generation:
     """
     if row.finish_reason is None:
         raise ConfigError("the text is not finished: read the pieces to their end first")
-    return Generation(row.text, tuple(row.tokens), row.finish_reason, len(request.tokens))
+    return Generation(
+        row.text,
+        tuple(row.tokens),
+        row.finish_reason,
+        num_prompt_tokens=len(request.tokens),
+        log_probs=tuple(row.log_probs),
+    )

@@ -33,7 +33,7 @@ class Job:
         heads: What the line of each result begins with.
     """
 
-    generator: Generator
+    generator: Generator[Request]
     rows: Sequence[PromptRow]
     requests: Sequence[Request]
     heads: Sequence[str]
@@ -74,7 +74,7 @@ def prepare_job(
         ConfigError: The tokenizer has no chat template, or the system prompt no conversation.
         StorageError: The checkpoint cannot be read.
     """
-    generator = Generator(model, tokenizer, options=options)
+    generator = Generator[Request](model, tokenizer, options=options)
     kept, prompts = [], []
     for row in rows:
         try:

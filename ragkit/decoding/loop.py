@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from ragkit.decoding.prefix import Prefix
-from ragkit.decoding.sampling import NO_TOKEN, Chooser
+from ragkit.decoding.sampling import NO_TOKEN, Chooser, token_log_probs
 from ragkit.decoding.stopping import Continuation
 from ragkit.errors import CheckpointError
 
@@ -24,11 +24,13 @@ def decode(
     logits = prefix.read_prompts()  # [batch, vocab]
     while running:
         tokens = chooser.choose(logits)  # [batch]
+        log_probs = token_log_probs(logits, tokens)  # [batch]
         # The one place where a step waits for the device.
-        for row, token in zip(running, tokens.tolist(), strict=True):
+        chosen = zip(running, tokens.tolist(), log_probs.tolist(), strict=True)
+        for row, token, log_prob in chosen:
             if token == NO_TOKEN:
                 raise _no_token(row, position=len(continuations[row].tokens))
-            continuations[row].put(token)
+            continuations[row].put(token, log_prob)
         yield running
         places = [i for i, row in enumerate(running) if continuations[row].finish_reason is None]
         if not places:

@@ -95,3 +95,11 @@ def draw_tokens(scores: Tensor, uniform: Tensor) -> Tensor:
     levels = uniform[:, None] * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, levels, right=True).squeeze(-1)
     return tokens.clamp(max=scores.shape[-1] - 1)  # beyond the last only where scores are NaN
+
+
+@torch.inference_mode()
+def token_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """What logits `[batch, vocab]` give the tokens `[batch]`, in nats, `[batch]`, in float32."""
+    scores = logits.float()
+    chosen = scores.gather(-1, tokens.clamp(min=0)[:, None]).squeeze(-1)  # NO_TOKEN is none
+    return chosen - scores.logsumexp(-1)

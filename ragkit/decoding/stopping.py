@@ -85,15 +85,18 @@ class Continuation:
     ) -> None:
         self.tokens: list[int] = []
         """All tokens, with the one that ended the text."""
+        self.log_probs: list[float] = []
+        """What the model gave each of them, in nats."""
         self.text = ""
         self.finish_reason: FinishReason | None = None
         self._max_new_tokens, self._stop_tokens = max_new_tokens, stop_tokens
         self._decoder = PieceDecoder(tokenizer) if tokenizer is not None else None
         self._strings = StopStrings(stop)
 
-    def put(self, token: int) -> None:
+    def put(self, token: int, log_prob: float) -> None:
         """Take one more token, which may be the last: then there is a `finish_reason`."""
         self.tokens.append(token)
+        self.log_probs.append(log_prob)
         if token in self._stop_tokens:
             self.finish_reason = "stop"
         elif self._decoder is not None:

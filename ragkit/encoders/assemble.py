@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,42 @@ CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 32_768
 
 
-def load_transformer_encoder(spec: str, options: EncoderOptions) -> TransformerEncoder:
-    """The encoder in the model folder that `spec` names.
+# Beside a tuned query tower: which document tower it was tuned for.
+TUNED_FOR = "query_tower.json"
+DOCUMENT_WEIGHTS = "document_weights_sha256"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelParts:
+    """What a model folder holds besides the weights of the backbone.
+
+    Args:
+        spec: What the folder was asked for by.
+        folder: Where it lies.
+        backend: The tokenizer as the folder has it.
+        tokenizer: The same, which cuts at the maximum length.
+        pad_id: Token that fills a batch.
+    """
+
+    spec: str
+    folder: Path
+    layout: Layout
+    config: PreTrainedConfig
+    backend: Tokenizer
+    tokenizer: TextTokenizer
+    pad_id: int
+    prefixes: Prefixes
+
+    def make_head(self, *, dim: int | None) -> Head:
+        """Pooling, dense layers and normalisation, with the weights of the folder."""
+        return Head(self.layout, hidden_size=self.config.hidden_size, dim=dim)
+
+
+def open_model(spec: str, options: EncoderOptions) -> ModelParts:
+    """The parts of the model that `spec` names.
 
     Raises:
-        ConfigError: An option does not fit the model or the machine.
+        ConfigError: An option does not fit the model.
         CheckpointError: The folder holds no model that can be run.
     """
     code = options.trust_remote_code
@@ -42,31 +74,56 @@ def load_transformer_encoder(spec: str, options: EncoderOptions) -> TransformerE
     layout = read_layout(folder)
     config = load_config(layout.backbone, trust_remote_code=code)
     tokenizer = load_tokenizer(layout.backbone, trust_remote_code=code)
-    prefixes = _choose_prefixes(spec, layout, options)
     max_seq_length = _choose_length(longest_text(config, tokenizer), layout, options)
-    towers = _load_towers(layout, config, tokenizer.pad_token_id or 0, options)
     backend: Tokenizer = tokenizer.backend_tokenizer
-    return TransformerEncoder(
-        towers[0] if len(towers) == 1 else Replicas(towers),
-        TextTokenizer(backend, max_seq_length=max_seq_length, lowercase=layout.lowercase),
-        prefixes=prefixes,
-        identity=cache(partial(_identify, spec, folder, layout, towers[0], backend, code)),
+    return ModelParts(
+        spec=spec,
+        folder=folder,
+        layout=layout,
+        config=config,
+        backend=backend,
+        tokenizer=TextTokenizer(backend, max_seq_length=max_seq_length, lowercase=layout.lowercase),
+        pad_id=tokenizer.pad_token_id or 0,
+        prefixes=_choose_prefixes(spec, layout, options),
     )
 
 
-def _load_towers(
-    layout: Layout, config: PreTrainedConfig, pad_id: int, options: EncoderOptions
-) -> list[Tower]:
-    load = partial(load_backbone, layout.backbone, trust_remote_code=options.trust_remote_code)
+def load_transformer_encoder(spec: str, options: EncoderOptions) -> TransformerEncoder:
+    """The encoder in the model folder that `spec` names.
+
+    Raises:
+        ConfigError: An option does not fit the model or the machine.
+        CheckpointError: The folder holds no model that can be run.
+    """
+    parts = open_model(spec, options)
+    towers = _load_towers(parts, options)
+    return TransformerEncoder(
+        towers[0] if len(towers) == 1 else Replicas(towers),
+        parts.tokenizer,
+        prefixes=parts.prefixes,
+        identity=cache(partial(_identify, parts, towers[0], options.trust_remote_code)),
+    )
+
+
+def hash_weights(layout: Layout) -> str:
+    """SHA-256 of all weights of a model: what its description has as `weights_sha256`."""
+    folders = (layout.backbone, *layout.projections)
+    return _hash_files(sorted(path for part in folders for path in part.glob("*.safetensors")))
+
+
+def _load_towers(parts: ModelParts, options: EncoderOptions) -> list[Tower]:
+    load = partial(
+        load_backbone, parts.layout.backbone, trust_remote_code=options.trust_remote_code
+    )
     towers = []
     for device in parse_devices(options.device):
         default = CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
         tower = Tower(
             load,
-            Head(layout, hidden_size=config.hidden_size, dim=options.dim),
+            parts.make_head(dim=options.dim),
             device=device,
             precision=choose_precision(options.dtype, device),
-            pad_id=pad_id,
+            pad_id=parts.pad_id,
             batch_tokens=options.batch_tokens or default,
         )
         towers.append(tower)
@@ -97,34 +154,28 @@ def _choose_length(limit: int, layout: Layout, options: EncoderOptions) -> int:
     return options.max_length or min(layout.max_seq_length or limit, limit)
 
 
-def _identify(
-    spec: str,
-    folder: Path,
-    layout: Layout,
-    tower: Tower,
-    backend: Tokenizer,
-    trust_remote_code: bool,
-) -> dict[str, Any]:
+def _identify(parts: ModelParts, tower: Tower, trust_remote_code: bool) -> dict[str, Any]:
     """The part of an encoder's description that comes from its files."""
-    weights = [
-        path
-        for part in (layout.backbone, *layout.projections)
-        for path in part.glob("*.safetensors")
-    ]
-    vocabulary = layout.backbone / "tokenizer.json"
+    layout, vocabulary = parts.layout, parts.layout.backbone / "tokenizer.json"
+    tuned_for = parts.folder / TUNED_FOR
     return {
-        "name": canonical_name(spec),
-        "revision": snapshot_revision(folder),
-        "weights_sha256": _hash_files(sorted(weights)),
+        "name": canonical_name(parts.spec),
+        "revision": snapshot_revision(parts.folder),
+        "weights_sha256": hash_weights(layout),
         "tokenizer_sha256": _hash_files([vocabulary])
         if vocabulary.is_file()
-        else hashlib.sha256(backend.to_str().encode()).hexdigest(),
+        else hashlib.sha256(parts.backend.to_str().encode()).hexdigest(),
         "native_dim": tower.head.native_dim,
         "truncate_dim": tower.head.truncate_dim,
         "pooling": "+".join(layout.pooling),
         "pooling_source": layout.pooling_source,
         "dtype": tower.precision,
         "trust_remote_code": trust_remote_code,
+        **(
+            {DOCUMENT_WEIGHTS: read_object(tuned_for)[DOCUMENT_WEIGHTS]}
+            if tuned_for.is_file()
+            else {}
+        ),
     }
 
 

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForTextEncoding,
     AutoTokenizer,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -20,6 +20,8 @@ from ragkit.hub import quiet_transformers
 
 # Stands for "no limit" where neither position table nor tokenizer has one.
 NO_LIMIT = 32_768
+# In the names of weights that vectors do not pass through, whatever the model.
+POOLER = "pooler"
 # Their first position is the one after the padding token's number.
 _POSITIONS_AFTER_PADDING = {"camembert", "mpnet", "roberta", "xlm-roberta"}
 
@@ -37,7 +39,7 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedC
     return config
 
 
-def load_backbone(folder: Path, *, trust_remote_code: bool = False) -> nn.Module:
+def load_backbone(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
     """The transformer in `folder`, in fp32 on the CPU, ready for inference.
 
     Raises:
@@ -55,14 +57,15 @@ def load_backbone(folder: Path, *, trust_remote_code: bool = False) -> nn.Module
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
-    # Many encoders ship without the pooler of their class; the vectors do not pass through it.
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    # Many encoders ship without the pooler of their class.
+    missing = sorted(name for name in report["missing_keys"] if POOLER not in name)
     if missing:
         raise CheckpointError(
             f"{folder} lacks {len(missing)} of the weights that its config.json asks for, such as "
             f"{missing[0]}: fetch the model again"
         )
-    return model.eval()
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

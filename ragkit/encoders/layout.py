@@ -23,7 +23,7 @@ _OLD_POOLING_KEYS: dict[str, PoolingMode] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 # One file of settings per family of backbones that sentence-transformers ever wrote.
-_BACKBONE_SETTINGS = "sentence_*_config.json"
+BACKBONE_SETTINGS = "sentence_*_config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def read_layout(folder: Path) -> Layout:
         )
     paths = [path for _, path in modules]
     _require_backbone(paths[0])
-    settings = _first_object(sorted(paths[0].glob(_BACKBONE_SETTINGS)))
+    settings = _first_object(sorted(paths[0].glob(BACKBONE_SETTINGS)))
     pooling = read_object(paths[1] / "config.json")
     model = _first_object(folder.glob("config_sentence_transformers.json"))
     return Layout(

@@ -1,4 +1,9 @@
-"""Multiple choice by likelihood, with the tokens and the metrics of lm-evaluation-harness."""
+"""Multiple choice by likelihood, with the tokens and the metrics of lm-evaluation-harness.
+
+The score functions of RA-DIT (Lin et al. 2023, arXiv:2310.01352, appendix B) are here by their
+names in the harness: `acc` is its `nll`, `acc_norm` its `nll_char`; `acc_token` is `nll_token` and
+`acc_compl` `nll_compl`.
+"""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -45,12 +50,17 @@ class ChoiceResult:
         acc: Whether the likeliest choice is right.
         acc_norm: The same of the log-likelihood per character of the choice.
         acc_bytes: The same of the log-likelihood per UTF-8 byte; equal for ASCII.
+        acc_token: The same of the log-likelihood per token.
+        acc_compl: The same of what the context adds to the log-likelihood of the choice after a
+            context that says nothing; `None` if that was not asked for.
     """
 
     log_likelihoods: NDArray[np.float64]
     acc: bool
     acc_norm: bool
     acc_bytes: bool
+    acc_token: bool
+    acc_compl: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,17 @@ class ChoiceReport:
         """Share of items of which the choice likeliest per UTF-8 byte is right."""
         return fmean(result.acc_bytes for result in self.results)
 
+    @property
+    def acc_token(self) -> float:
+        """Share of items of which the choice likeliest per token is right."""
+        return fmean(result.acc_token for result in self.results)
+
+    @property
+    def acc_compl(self) -> float | None:
+        """Share of items of which the choice that the context makes likelier most is right."""
+        judged = [result.acc_compl for result in self.results if result.acc_compl is not None]
+        return fmean(judged) if judged else None
+
 
 def evaluate_choices(
     model: PreTrainedModel,
@@ -85,6 +106,7 @@ def evaluate_choices(
     items: Iterable[ChoiceItem],
     *,
     delimiter: str = DEFAULT_DELIMITER,
+    bare_context: str | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> ChoiceReport:
     """How often the right choice is the likeliest continuation of its context.
@@ -93,6 +115,8 @@ def evaluate_choices(
 
     Args:
         delimiter: Stands between context and choice, and counts for no length.
+        bare_context: A context that says nothing, such as `Answer:`, for `acc_compl`; `None` leaves
+            that out and scores every choice once.
         batch_size: Choices of one forward pass.
 
     Raises:
@@ -108,10 +132,17 @@ def evaluate_choices(
         _check(item)
     if not items:
         raise DataError("no item to evaluate: expected at least one question with its choices")
-    requests = [(item.context, delimiter + choice) for item in items for choice in item.choices]
-    scores = iter(score_continuations(model, tokenizer, requests, batch_size=batch_size))
-    results = [_judge(item, np.array([next(scores) for _ in item.choices])) for item in items]
-    return ChoiceReport(results)
+    choices = [(item.context, delimiter + choice) for item in items for choice in item.choices]
+    bare = [] if bare_context is None else [(bare_context, choice) for _, choice in choices]
+    nats, num_tokens = _score(model, tokenizer, [*choices, *bare], batch_size=batch_size)
+    gains = nats[: len(choices)] - nats[len(choices) :] if bare else None
+    ends = np.cumsum([len(item.choices) for item in items])
+    return ChoiceReport(
+        [
+            _judge(item, nats[part], num_tokens[part], gains=None if gains is None else gains[part])
+            for item, part in zip(items, map(slice, [0, *ends[:-1]], ends), strict=True)
+        ]
+    )
 
 
 def score_continuations(
@@ -129,6 +160,17 @@ def score_continuations(
     Raises:
         CheckpointError, ConfigError, DataError, StorageError: As for `evaluate_choices`.
     """
+    return _score(model, tokenizer, requests, batch_size=batch_size)[0]
+
+
+def _score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[Request],
+    *,
+    batch_size: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Log-likelihood and tokens of each continuation, both `[requests]`."""
     limit = max_context_length(model)
     distinct = {request: place for place, request in enumerate(dict.fromkeys(requests))}
     rows = [_encode(tokenizer, *request) for request in distinct]
@@ -142,7 +184,9 @@ def score_continuations(
             limit,
         )
     nats = score_tokens(model, cut, batch_size=batch_size, description="score choices")
-    return -nats[[distinct[request] for request in requests]]
+    num_tokens = np.array([row.num_scored for row in cut], np.int64)
+    places = [distinct[request] for request in requests]
+    return -nats[places], num_tokens[places]
 
 
 def _check(item: ChoiceItem) -> None:
@@ -158,14 +202,24 @@ def _check(item: ChoiceItem) -> None:
         )
 
 
-def _judge(item: ChoiceItem, log_likelihoods: NDArray[np.float64]) -> ChoiceResult:
-    characters = np.array([len(choice) for choice in item.choices])
-    num_bytes = np.array([len(choice.encode()) for choice in item.choices])
-    right = [
-        int(scores.argmax()) == item.answer
-        for scores in (log_likelihoods, log_likelihoods / characters, log_likelihoods / num_bytes)
-    ]
-    return ChoiceResult(log_likelihoods, *right)
+def _judge(
+    item: ChoiceItem,
+    log_likelihoods: NDArray[np.float64],
+    num_tokens: NDArray[np.int64],
+    *,
+    gains: NDArray[np.float64] | None,
+) -> ChoiceResult:
+    def is_right(scores: NDArray[np.float64]) -> bool:
+        return int(scores.argmax()) == item.answer
+
+    return ChoiceResult(
+        log_likelihoods,
+        acc=is_right(log_likelihoods),
+        acc_norm=is_right(log_likelihoods / [len(choice) for choice in item.choices]),
+        acc_bytes=is_right(log_likelihoods / [len(choice.encode()) for choice in item.choices]),
+        acc_token=is_right(log_likelihoods / num_tokens),
+        acc_compl=None if gains is None else is_right(gains),
+    )
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> Row:

@@ -1,7 +1,6 @@
 """Log-likelihoods of tokens under any causal language model, in batches and in fp32."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
 
@@ -15,13 +14,14 @@ from transformers import PreTrainedModel
 from ragkit.console import progress
 from ragkit.data.collators import IGNORED_LABEL
 from ragkit.errors import CheckpointError, ConfigError, DataError
+from ragkit.models.inference import evaluating
 from ragkit.models.interface import forward_parameters
-from ragkit.models.memory import memory_errors
+from ragkit.nn.loss import token_nats
 
-CHUNK_LOGITS = 1 << 25
-"""Logits that are turned into fp32 log-probabilities at a time: 128 MiB."""
 LARGEST_EXPONENT = 709.0
 """`exp` of more overflows a double."""
+MEND = "use a smaller batch_size or context_length"
+"""What to do where memory gives out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def score_batch(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     kept = targets.shape[1] - int(scored[0])
     inputs = {name: x[:, :-1].to(model.device) for name, x in batch.items() if name != "labels"}
     logits = _run(model, inputs, logits_to_keep=kept)  # [rows, kept, vocab]
-    nats = _nats(logits, targets[:, -kept:])
+    nats = token_nats(logits, targets[:, -kept:])
     return F.pad(nats, (batch["labels"].shape[1] - kept, 0))
 
 
@@ -106,7 +106,7 @@ def score_rows(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) 
         StorageError: The device runs out of memory.
     """
     nll_nats, num_tokens = 0.0, 0
-    with evaluating(model):
+    with evaluating(model, mend=MEND):
         for batch in batches:
             nll_nats += float(_sum_rows(score_batch(model, batch)).sum())
             num_tokens += int((batch["labels"][:, 1:] != IGNORED_LABEL).sum())
@@ -138,7 +138,7 @@ def score_tokens(
     # Rows that score from the same token on need the same logits.
     order = sorted(range(len(rows)), key=lambda i: (-len(rows[i].input_ids), rows[i].first))
     with (
-        evaluating(model),
+        evaluating(model, mend=MEND),
         progress(description, total=sum(row.num_scored for row in rows)) as bar,
     ):
         done = 0
@@ -166,41 +166,12 @@ def pad_rows(rows: Sequence[Row]) -> dict[str, Tensor]:
     return batch if mask.all() else {**batch, "attention_mask": torch.from_numpy(mask).long()}
 
 
-@contextmanager
-def evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Keep `model` in evaluation mode and without gradients, and put it back as it was.
-
-    Raises:
-        StorageError: The device runs out of memory.
-    """
-    was_training = model.training
-    model.train(False)
-    mend = "use a smaller batch_size or context_length"
-    try:
-        with memory_errors(model.device, mend=mend), torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
-
-
 def _run(model: PreTrainedModel, inputs: Mapping[str, Tensor], *, logits_to_keep: int) -> Tensor:
     """The logits of the last `logits_to_keep` positions, `[rows, kept, vocab]`."""
     # Some models lack the argument and give the logits of all positions, which are cut here.
     takes = "logits_to_keep" in forward_parameters(model)
     more = {"logits_to_keep": logits_to_keep} if takes else {}
     return model(**inputs, use_cache=False, **more).logits[:, -logits_to_keep:]
-
-
-def _nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each target, fp32 `[rows, kept]`; 0 where it is ignored."""
-    rows, _, vocab = logits.shape
-    size = max(1, CHUNK_LOGITS // (rows * vocab))
-    parts = zip(logits.split(size, dim=1), targets.split(size, dim=1), strict=True)
-    nats = [
-        F.cross_entropy(part.float().flatten(0, 1), wanted.flatten(), reduction="none")
-        for part, wanted in parts
-    ]  # each [rows * chunk]
-    return torch.cat([part.view(rows, -1) for part in nats], dim=1)
 
 
 def _sum_rows(nats: Tensor) -> NDArray[np.float64]:

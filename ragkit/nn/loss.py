@@ -12,6 +12,8 @@ IGNORED_LABEL = -100
 
 _SLICE_ELEMENTS = 1 << 21
 _SLICE_ROWS = 256
+_FLOAT_LOGITS = 1 << 25
+"""Logits that `token_nats` turns into fp32 at a time: 128 MiB."""
 
 
 def next_token_loss(
@@ -77,6 +79,23 @@ def projected_loss(
     rows, weight = hidden_states[kept].to(dtype), weight.to(dtype)
     total = _SlicedLoss.apply(rows, weight, targets[kept], z_loss_weight)  # type: ignore[no-untyped-call]
     return total / _divisor(targets, num_items_in_batch)
+
+
+def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """The negative log-likelihood of each target, fp32 `[batch, seq]`; 0 where it is ignored.
+
+    Args:
+        logits: `[batch, seq, vocab]`, of any dtype; the softmax is float32.
+        targets: `[batch, seq]`: `targets[:, t]` is what `logits[:, t]` predict, or -100.
+    """
+    batch, _, vocab = logits.shape
+    size = max(1, _FLOAT_LOGITS // (batch * vocab))
+    parts = zip(logits.split(size, dim=1), targets.split(size, dim=1), strict=True)
+    nats = [
+        F.cross_entropy(part.float().flatten(0, 1), wanted.flatten(), reduction="none")
+        for part, wanted in parts
+    ]  # each [batch * chunk]
+    return torch.cat([part.view(batch, -1) for part in nats], dim=1)
 
 
 def _plain_weight(head: nn.Module) -> Tensor | None:

@@ -6,13 +6,12 @@ from functools import partial
 from itertools import count, repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ragkit.encoders import load_encoder
 from ragkit.encoders.base import Encoder
 from ragkit.errors import ConfigError, IndexStateError
 from ragkit.index.layout import Layout
@@ -21,6 +20,7 @@ from ragkit.index.passages import SCHEMA
 from ragkit.index.reader import Index, Verify
 from ragkit.retrieval.canary import require_same_model
 from ragkit.retrieval.hits import Columns, Hit, Hits
+from ragkit.retrieval.models import OpenOptions, load_encoders, require_fitting_queries
 from ragkit.retrieval.quality import check_index
 from ragkit.retrieval.queries import check_k, checked_ids, checked_texts, unit_vectors
 from ragkit.retrieval.ties import Ranked, search_in_order
@@ -31,26 +31,22 @@ SCORE_KINDS: dict[Metric, str] = {"cosine": "cosine", "ip": "ip", "l2": "-l2^2"}
 Query = str | NDArray[np.floating]
 
 
-class _Options(NamedTuple):
-    encoder: "Encoder | str | None"
-    with_encoder: bool
-    device: str
-    dtype: str
-    trust_remote_code: bool
-    mmap: bool
-    verify: Verify
-    generation: int | None
-    threads: int | None
-
-
 class Retriever:
     """Finds the passages of one index that best match a query; safe to share between threads.
 
     Open one with `Retriever.open`.
     """
 
-    def __init__(self, index: Index, encoder: Encoder | None, options: _Options) -> None:
+    def __init__(
+        self,
+        index: Index,
+        encoder: Encoder | None,
+        options: OpenOptions,
+        *,
+        query_encoder: Encoder | None = None,
+    ) -> None:
         self._index, self._encoder, self._options = index, encoder, options
+        self._query_encoder = query_encoder or encoder
 
     @classmethod
     def open(  # noqa: PLR0913 - each is a choice of its own
@@ -58,6 +54,7 @@ class Retriever:
         path: str | Path,
         *,
         encoder: Encoder | str | None = None,
+        query_encoder: Encoder | str | None = None,
         with_encoder: bool = True,
         device: str = "auto",
         dtype: str = "auto",
@@ -71,6 +68,8 @@ class Retriever:
 
         Args:
             encoder: Embeds queries; `None` loads the model that the index names.
+            query_encoder: Embeds queries in its place, once it was checked to be the right one: a
+                tuned query tower. Runs with the prefix and maximum length of its own folder.
             dtype: Of the encoder; `auto` is fp32 if the passages were embedded in fp32.
             trust_remote_code: Run the Python code that comes with the model; never taken from the
                 index.
@@ -83,10 +82,12 @@ class Retriever:
             ConfigError: There is no index at `path`.
             IndexStateError: Nothing is published there, or a newer ragkit wrote it.
             IndexCorruptError: A file is missing or damaged.
-            ModelMismatchError: The encoder is not the one that embedded the passages.
+            ModelMismatchError: The encoder is not the one that embedded the passages, or the query
+                encoder gives vectors of another width or was tuned for another one.
         """
-        options = _Options(
+        options = OpenOptions(
             encoder=encoder,
+            query_encoder=query_encoder,
             with_encoder=with_encoder,
             device=device,
             dtype=dtype,
@@ -97,10 +98,8 @@ class Retriever:
             threads=threads,
         )
         index = Index.open(path, mmap=mmap, verify=verify, generation=generation)
-        loaded = _load_encoder(index.manifest, options) if with_encoder else None
-        if loaded is not None:
-            require_same_model(index.path, index.manifest, loaded, every_text=verify == "full")
-        return cls(index, loaded, options)
+        loaded, for_queries = load_encoders(index, options)
+        return cls(index, loaded, options, query_encoder=for_queries)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -204,9 +203,14 @@ class Retriever:
         """What was built, when, from what and how well it searches."""
         return self._index.manifest
 
+    def query_model(self) -> dict[str, Any]:
+        """What identifies the encoder of queries; empty without one."""
+        return {} if self._query_encoder is None else self._query_encoder.describe()
+
     def check(self, num_queries: int = 200, *, k: int = 10, seed: int = 0) -> dict[str, Any]:
         """Recall, self-hit rate and latency now, by sentences from passages as queries."""
-        return check_index(self._index, self._encoder, num_queries=num_queries, k=k, seed=seed)
+        encoder = self._query_encoder
+        return check_index(self._index, encoder, num_queries=num_queries, k=k, seed=seed)
 
     def refresh(self) -> bool:
         """Move to the current generation if it is another one; whether it was.
@@ -222,12 +226,14 @@ class Retriever:
         index = Index.open(self._index.path, mmap=self._options.mmap, verify="fast")
         if self._encoder is not None:
             require_same_model(index.path, index.manifest, self._encoder)
+        if self._options.query_encoder is not None and self._query_encoder is not None:
+            require_fitting_queries(index.manifest, self._query_encoder)
         self._index, self._options = index, self._options._replace(generation=None)
         return True
 
     def close(self) -> None:
-        """Let go of the encoder; the maps go with the last hit that refers to them."""
-        self._encoder = None
+        """Let go of the encoders; the maps go with the last hit that refers to them."""
+        self._encoder = self._query_encoder = None
 
     def __enter__(self) -> Self:
         return self
@@ -262,51 +268,21 @@ class Retriever:
         return texts, self._encode(texts, "query", index)
 
     def _encode(self, texts: list[str], role: Role, index: Index) -> NDArray[np.float32]:
-        vectors = self._require_encoder().encode(texts, role=role)
+        vectors = self._require_encoder(role).encode(texts, role=role)
         return unit_vectors(vectors) if index.metric == "cosine" else vectors
 
-    def _require_encoder(self) -> Encoder:
-        if self._encoder is None:
+    def _require_encoder(self, role: Role) -> Encoder:
+        encoder = self._query_encoder if role == "query" else self._encoder
+        if encoder is None:
             raise IndexStateError(
                 "this retriever has no encoder: open it without with_encoder=False, or pass "
                 "encoder=..., or search by vector"
             )
-        return self._encoder
+        return encoder
 
 
 def _reopen(path: str, options: dict[str, Any]) -> Retriever:
     return Retriever.open(path, **options)
-
-
-def _is_on_hub(name: str) -> bool:
-    return ":" not in name and not Path(name).exists()
-
-
-def _load_encoder(manifest: Manifest, options: _Options) -> Encoder | None:
-    """The encoder given, or the one that the index names with the settings it was built with."""
-    if options.encoder is not None and not isinstance(options.encoder, str):
-        return options.encoder
-    model = manifest.model
-    name = options.encoder or model.get("name")
-    if not name:
-        return None
-    if not options.encoder and name.startswith("python:"):
-        raise ConfigError(
-            f"the index names the function {name!r}, and code is never run because a file says so: "
-            f"pass encoder={name!r} if you trust it"
-        )
-    return load_encoder(
-        name,
-        device=options.device,
-        dtype="fp32" if options.dtype == "auto" and model.get("dtype") == "fp32" else options.dtype,
-        max_length=model.get("max_seq_length"),
-        query_prefix=model.get("query_prefix"),
-        passage_prefix=model.get("passage_prefix"),
-        dim=model.get("truncate_dim"),
-        # Another name, or a folder, has no use for the revision of a model on the hub.
-        revision=model.get("revision") if _is_on_hub(name) and name == model.get("name") else None,
-        trust_remote_code=options.trust_remote_code,
-    )
 
 
 def _hits(

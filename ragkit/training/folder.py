@@ -84,6 +84,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def adapter(self) -> Path:
+        """The trained adapter of peft, which takes the place of the model where one was trained."""
+        return self.path / "adapter"
+
+    @property
     def report(self) -> Path:
         """Written last: a run that has it is finished."""
         return self.path / "report.json"
@@ -137,8 +142,9 @@ class RunFolder:
     def _parts(self) -> tuple[Path, ...]:
         """All files and folders of a run, the recipe last."""
         lines = (file.path for file in self.metrics_files)
-        others = (self.checkpoints, self.plot, self.model, self.report, self.environment)
-        return (*lines, *others, self.facts, self.recipe)
+        trained = (self.checkpoints, self.model, self.adapter)
+        others = (self.plot, self.report, self.environment)
+        return (*lines, *trained, *others, self.facts, self.recipe)
 
     def _clear(self) -> None:
         for path in self._parts():

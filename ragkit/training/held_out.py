@@ -1,16 +1,24 @@
 """Loss and bits per byte on held-out rows."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from ragkit.errors import DataError
-from ragkit.training.objective import Collator, Objective
+from ragkit.training.objective import Batch, Collator, Objective
+
+
+class Measure(Protocol):
+    """What is asked of a model on held-out rows besides its loss."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Numbers of each row by their names, `[rows]` each, of which the means are taken."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,16 @@ class HeldOut:
         rows: Map-style; the same collator takes them.
         num_bytes: Bytes of the text that the targets of all rows stand for, in UTF-8; without it
             there are no bits per byte.
+        measure: Gives more numbers than the loss.
+        best_by: The name of one of those. The model that is kept is the one that had the largest
+            mean of it, the first of equals: the model before the first step, that of an evaluation
+            in between, or the last.
     """
 
     rows: Any
     num_bytes: int | None = None
+    measure: Measure | None = None
+    best_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,10 +47,17 @@ class Evaluation:
 
     Args:
         loss_nats: Mean over the targets of all rows.
+        measures: Means over all rows.
     """
 
     loss_nats: float
     bits_per_byte: float | None
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, float]:
+        """All that was measured, by name."""
+        found = {"loss_nats": self.loss_nats, "bits_per_byte": self.bits_per_byte}
+        return {name: x for name, x in found.items() if x is not None} | dict(self.measures)
 
 
 def require_targets(held_out: HeldOut, *, objective: Objective, collate: Collator) -> None:
@@ -63,21 +84,41 @@ def evaluate(
 ) -> Evaluation:
     """The loss of `model` on all held-out rows, each counted once, whatever the processes."""
     model.eval()
-    sums = torch.zeros(2, dtype=torch.float64)  # nats and targets
+    sums: dict[str, float] = {"nats": 0.0, "targets": 0.0, "rows": 0.0}
     with torch.no_grad():
         for rows, counts in _share(len(held_out.rows), batch_size, accelerator):
             batch = collate([held_out.rows[row] for row in rows])
             batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-            num_targets = objective.count_targets(batch)
-            one = torch.ones_like(num_targets)
-            loss = objective.loss(model, batch, num_items_in_batch=one)
-            if counts:
-                sums += torch.tensor([float(loss), float(num_targets)], dtype=torch.float64)
-    if accelerator.num_processes > 1:
-        sums = accelerator.reduce(sums.to(accelerator.device), reduction="sum")
-    nats, num_targets = sums.tolist()
-    bits_per_byte = nats / math.log(2) / held_out.num_bytes if held_out.num_bytes else None
-    return Evaluation(loss_nats=nats / num_targets, bits_per_byte=bits_per_byte)
+            found = {"rows": float(len(rows)), **_measure(objective, model, batch, held_out)}
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value * counts
+    total = dict(zip(sums, _add_up(list(sums.values()), accelerator), strict=True))
+    nats, num_targets, num_rows = (total.pop(name) for name in ("nats", "targets", "rows"))
+    return Evaluation(
+        loss_nats=nats / num_targets,
+        bits_per_byte=nats / math.log(2) / held_out.num_bytes if held_out.num_bytes else None,
+        measures={name: value / num_rows for name, value in total.items()},
+    )
+
+
+def _measure(
+    objective: Objective, model: nn.Module, batch: Batch, held_out: HeldOut
+) -> dict[str, float]:
+    """Sums over one batch: nats, targets and what is measured besides."""
+    num_targets = objective.count_targets(batch)
+    nats = objective.loss(model, batch, num_items_in_batch=torch.ones_like(num_targets))
+    found = held_out.measure(model, batch) if held_out.measure else {}
+    sums = {name: float(values.double().sum()) for name, values in found.items()}
+    return {"nats": float(nats), "targets": float(num_targets), **sums}
+
+
+def _add_up(sums: list[float], accelerator: Accelerator) -> list[float]:
+    """Sums over all processes."""
+    if accelerator.num_processes == 1:
+        return sums
+    total = torch.tensor(sums, dtype=torch.float64, device=accelerator.device)
+    added: list[float] = accelerator.reduce(total, reduction="sum").tolist()
+    return added
 
 
 def _share(

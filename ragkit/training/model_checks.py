@@ -1,15 +1,22 @@
 """What a model must be like to be trained."""
 
+from typing import TypeAlias
+
 import torch
 from accelerate import Accelerator
-from torch import nn
+from peft import PeftModel
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ragkit.errors import ConfigError
+from ragkit.models.interface import forward_parameters
 from ragkit.training.objective import Batch, Objective
 
+TrainedModel: TypeAlias = PreTrainedModel | PeftModel
+"""A model of which all weights are trained, or only the adapters that are wrapped around it."""
 
-def require_loss_arguments(model: PreTrainedModel, *, accepted: bool) -> None:
+
+def require_loss_arguments(model: TrainedModel, *, accepted: bool) -> None:
     """Refuse a model whose forward has no room for `num_items_in_batch`.
 
     Args:
@@ -50,7 +57,40 @@ def require_division(objective: Objective, model: nn.Module, batch: Batch) -> No
         )
 
 
-def require_float32(model: PreTrainedModel) -> None:
+def require_separate_documents(model: PreTrainedModel) -> None:
+    """Try on rows of two documents whether the second reads the first.
+
+    Positions that restart keep documents apart only in models that look for that; others learn
+    from text that is not theirs, and nothing else shows it.
+
+    Raises:
+        ConfigError: The second document depends on the first, or there are no positions to give.
+    """
+    apart = "position_ids" in forward_parameters(model)
+    if apart:
+        # Single rows of one shape go through the same kernels: equal inputs give equal bits.
+        one, other = (_second_logits(model, first) for first in (0, 1))
+        apart = torch.equal(one, other)
+    if not apart:
+        raise ConfigError(
+            f"{type(model).__name__} must keep the documents of a packed row apart by "
+            "position_ids, but lets them read one another: train on rows of one document each, or "
+            "load the model with attn_implementation='sdpa'"
+        )
+
+
+def _second_logits(model: PreTrainedModel, first: int) -> Tensor:
+    """Logits of the second of two documents, the first of which is the token `first`."""
+    device = model.device
+    ids, positions = torch.tensor([[first, 2, 3]]), torch.tensor([[0, 0, 1]])
+    model.eval()
+    with torch.no_grad():
+        output = model(input_ids=ids.to(device), position_ids=positions.to(device), use_cache=False)
+    logits: Tensor = output.logits[:, 1:]
+    return logits
+
+
+def require_float32(model: nn.Module) -> None:
     """Refuse trainable weights in which small updates would be lost.
 
     Raises:
@@ -64,7 +104,7 @@ def require_float32(model: PreTrainedModel) -> None:
             )
 
 
-def require_equal_weights(model: PreTrainedModel, accelerator: Accelerator) -> None:
+def require_equal_weights(model: nn.Module, accelerator: Accelerator) -> None:
     """Refuse weights that differ between processes: FSDP would take a shard of each.
 
     Raises:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ragkit.storage import durable_file
 
@@ -12,12 +13,15 @@ class TrainingReport:
     """How far a run came and how well it did.
 
     Args:
-        out: The run's folder; the trained model is in `model/` once `finished`.
+        out: The run's folder; the trained model is in `model/` once `finished`, or the trained
+            adapter of peft in `adapter/`.
         finished: Whether all steps are done; a signal may have stopped it before.
         resumed_from: The step of the checkpoint that it went on from; 0 for none.
         num_tokens: Positions that were read, padding included.
         loss_nats: Mean per target over the last line of `metrics.jsonl`.
         eval_loss_nats: On held-out rows, after the last step.
+        selection: Of a run that keeps its best model: the `step` of that, 0 for the untrained one,
+            and what was measured then.
         seconds: Of training, without evaluations and checkpoints, since the run was resumed.
     """
 
@@ -31,11 +35,17 @@ class TrainingReport:
     bits_per_byte: float | None
     seconds: float
     tokens_per_s: float
+    selection: dict[str, Any] | None = None
 
     @property
     def model(self) -> Path:
         """Folder of the trained model."""
         return Path(self.out) / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the trained adapter, where one of peft was trained."""
+        return Path(self.out) / "adapter"
 
 
 def write_report(path: Path, report: TrainingReport) -> None:

@@ -7,34 +7,35 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from ragkit.config import adapter
 from ragkit.console import Bar, progress
 from ragkit.errors import DataError
 from ragkit.hub import quiet_transformers
-from ragkit.storage import published_folder
 from ragkit.training.arguments import make_arguments
-from ragkit.training.checkpoints import Checkpoints, writing
+from ragkit.training.checkpoints import Checkpoints
 from ragkit.training.environment import note_environment
 from ragkit.training.folder import RunFolder
 from ragkit.training.held_out import HeldOut, require_targets
+from ragkit.training.model_checks import TrainedModel
 from ragkit.training.objective import Collator, NextToken, Objective
 from ragkit.training.options import TrainingOptions
 from ragkit.training.pace import Pace, find_max_rate
 from ragkit.training.plots import plot_run
+from ragkit.training.publication import publish_model, read_selection, trained_folder
 from ragkit.training.report import TrainingReport, read_report, write_report
 from ragkit.training.run_spec import RunSpec
 from ragkit.training.schedules import count_steps
 from ragkit.training.stopping import StopRequest
 from ragkit.training.tally import Tally
-from ragkit.training.trainer import ARGUMENTS_NAME, RagkitTrainer
+from ragkit.training.trainer import RagkitTrainer
 
 logger = logging.getLogger(__name__)
 
 
 def train(  # noqa: PLR0913 - half of them have defaults
-    model: PreTrainedModel,
+    model: TrainedModel,
     dataset: Any,  # noqa: ANN401 - any sequence; the collator knows its items
     *,
     collator: Collator,
@@ -59,7 +60,8 @@ def train(  # noqa: PLR0913 - half of them have defaults
         dataset: Rows, map-style, equal whenever they are read.
         collator: Makes a batch of some rows; without random numbers.
         out: Holds `metrics.jsonl`, `timings.jsonl`, `evaluations.jsonl`, `recipe.yaml`,
-            `environment.json`, `checkpoints/`, and at the end `model/` and `loss.png`.
+            `environment.json`, `checkpoints/`, and at the end `model/` and `loss.png`. Of a model
+            with adapters of peft only these are trained and saved, at the end in `adapter/`.
         objective: What is minimised; the model's own next-token loss if not set.
         tokenizer: Saved beside the trained model.
         recipe: All that decides the run, as JSON values; the options alone if not set. A run goes
@@ -147,7 +149,7 @@ class Run:
         arguments: Made from the options of `spec`.
     """
 
-    def __init__(self, model: PreTrainedModel, arguments: TrainingArguments, spec: RunSpec) -> None:
+    def __init__(self, model: TrainedModel, arguments: TrainingArguments, spec: RunSpec) -> None:
         self._model, self._arguments, self._spec = model, arguments, spec
         self._is_first = arguments.process_index == 0
         self._tally = Tally(**(spec.start.state["tally"] if spec.start else {}))
@@ -187,6 +189,8 @@ class Run:
 
     def _train(self, trainer: RagkitTrainer, bar: Bar) -> Pace:
         start, folder = self._spec.start, self._spec.folder
+        # The model that is trained may be the best already.
+        self._arguments.eval_on_start = self._spec.best_by is not None and start is None
         max_rate = find_max_rate(
             self._model.config, self._arguments, row_tokens=self._spec.row_tokens
         )
@@ -209,33 +213,22 @@ class Run:
             bits_per_byte=evaluation.bits_per_byte if evaluation else None,
             seconds=pace.seconds,
             tokens_per_s=pace.tokens_per_s,
+            selection=read_selection(trained_folder(self._model, self._spec)),
         )
 
     def _finish(self, trainer: RagkitTrainer, report: TrainingReport) -> None:
-        """Publish the model, then draw the curves, then say that the run is finished."""
+        """Publish the model, if the best is not, draw the curves, and say the run is finished."""
         folder = self._spec.folder
-        self._publish_model(trainer)
+        if self._spec.best_by is None:
+            publish_model(trainer, trained_folder(self._model, self._spec), self._spec)
         if self._is_first:
             plot_run(folder.plot, folder.metrics.lines(), folder.evaluations.lines())
             write_report(folder.report, report)
         trainer.accelerator.wait_for_everyone()
 
-    def _publish_model(self, trainer: RagkitTrainer) -> None:
-        """Gather shards from all processes; the first one writes them."""
-        target, tokenizer = self._spec.folder.model, self._spec.tokenizer
-        with writing(target):
-            if not self._is_first:
-                trainer.save_model(str(target))
-                return
-            with published_folder(target) as unfinished:
-                trainer.save_model(str(unfinished))
-                if tokenizer is not None:
-                    tokenizer.save_pretrained(unfinished)
-                (unfinished / ARGUMENTS_NAME).unlink()
-
 
 @contextmanager
-def _use_cache_kept(model: PreTrainedModel) -> Iterator[None]:
+def _use_cache_kept(model: TrainedModel) -> Iterator[None]:
     """Bring the config's `use_cache`, which transformers turns off to train, back afterwards."""
     former = getattr(model.config, "use_cache", None)
     try:

@@ -44,6 +44,11 @@ class RunSpec:
         return self.start.step if self.start else 0
 
     @property
+    def best_by(self) -> str | None:
+        """What decides which model is kept; `None` keeps the last."""
+        return self.held_out.best_by if self.held_out else None
+
+    @property
     def order_seed(self) -> int | None:
         """Of the order of rows; `None` keeps that of the dataset."""
         return self.options.seed if self.options.train_sampling_strategy == "random" else None

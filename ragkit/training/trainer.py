@@ -9,30 +9,24 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from ragkit.errors import ConfigError, DataError, DivergedError
 from ragkit.training.checkpoints import writing
 from ragkit.training.held_out import Evaluation, evaluate
 from ragkit.training.model_checks import (
+    TrainedModel,
     require_division,
     require_equal_weights,
     require_float32,
     require_loss_arguments,
 )
 from ragkit.training.objective import Batch, NextToken
+from ragkit.training.publication import publish_model, read_selection, trained_folder
 from ragkit.training.row_order import RowOrder
 from ragkit.training.run_spec import RunSpec
 from ragkit.training.stopping import Ending, ignore_interrupts
 from ragkit.training.tally import Tally
-
-ARGUMENTS_NAME = "training_args.bin"
-"""A pickle that transformers puts beside the weights; nobody reads it."""
 
 
 class RagkitTrainer(Trainer):
@@ -49,7 +43,7 @@ class RagkitTrainer(Trainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: TrainedModel,
         arguments: TrainingArguments,
         *,
         spec: RunSpec,
@@ -170,16 +164,29 @@ class RagkitTrainer(Trainer):
         step, loss_nats = self.state.global_step, self.evaluation.loss_nats
         if not math.isfinite(loss_nats):
             raise self._diverged(f"after step {step} held-out rows have loss {loss_nats}, which")
-        found = {name: x for name, x in vars(self.evaluation).items() if x is not None}
+        found = self.evaluation.numbers()
         if self.is_world_process_zero():
             line = {"step": step, "num_tokens": self._tally.num_tokens}
             self._spec.folder.evaluations.append(line | found)
+        self._keep_if_best(found)
         metrics = {f"eval_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _keep_if_best(self, found: dict[str, float]) -> None:
+        """Publish the model if it is better than those before, and write down how good it is."""
+        name = self._spec.best_by
+        target = trained_folder(self.accelerator.unwrap_model(self.model), self._spec)
+        if name is None:
+            return
+        best = read_selection(target)
+        if best is None or found[name] > best[name]:
+            self.accelerator.wait_for_everyone()  # until all have read
+            selection = {"step": self.state.global_step, **found}
+            publish_model(self, target, self._spec, selection=selection)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:  # noqa: ANN401
         """The norm of the gradients; raises before the update if anything is not finite."""

@@ -58,7 +58,7 @@ def test_a_stop_string_across_tokens_is_not_shown(text, data):
 
     for token in tokens:
         if row.finish_reason is None:
-            row.put(token)
+            row.put(token, -0.5)
 
     assert row.text == before_first_stop(text, [stop])
     assert row.finish_reason == "stop"
@@ -74,9 +74,9 @@ def test_text_held_back_is_let_go_at_the_limit_and_at_an_end_token():
     )
 
     for row, last in ((cut, second), (ended, 1)):
-        row.put(first)
+        row.put(first, -0.5)
         held = row.text
-        row.put(last)
+        row.put(last, -0.5)
         assert held == ""
 
     assert (cut.text, cut.finish_reason) == ("ab", "length")
@@ -88,7 +88,7 @@ def test_an_unfinished_character_is_let_go_at_the_limit():
     first, *_ = tokenizer("\U0001f923", add_special_tokens=False)["input_ids"]
     row = Continuation(max_new_tokens=1, stop_tokens=frozenset(), tokenizer=tokenizer)
 
-    row.put(first)
+    row.put(first, -0.5)
 
     assert (row.text, row.finish_reason) == ("\N{REPLACEMENT CHARACTER}", "length")
 

@@ -170,3 +170,36 @@ def test_no_context_and_no_token_to_stand_in_is_refused():
 
     with pytest.raises(ConfigError, match="give every item a context"):
         score_continuations(MODEL, bare, [("", "wing")])
+
+
+CONTEXTS = ("the wing of the", "the flow over", "drag")
+CHOICES = ("plane", "wing and the flow", "x")
+
+
+def likelihoods(context):
+    requests = [(context, f" {choice}") for choice in CHOICES]
+    return score_continuations(MODEL, TOKENIZER, requests)
+
+
+@pytest.mark.parametrize("answer", range(3))
+def test_a_norm_divides_by_the_tokens_of_the_choice(answer):
+    items = [ChoiceItem(context, CHOICES, answer) for context in CONTEXTS]
+    counts = [len(TOKENIZER(f" {choice}").input_ids) for choice in CHOICES]
+
+    report = evaluate_choices(MODEL, TOKENIZER, items)
+
+    chosen = [int(np.argmax(likelihoods(context) / counts)) for context in CONTEXTS]
+    assert len({*counts}) > 1
+    assert report.acc_token == np.mean([place == answer for place in chosen])
+    assert report.acc_compl is None
+
+
+@pytest.mark.parametrize("answer", range(3))
+def test_what_a_bare_context_says_is_taken_off(answer):
+    items = [ChoiceItem(context, CHOICES, answer) for context in CONTEXTS]
+
+    report = evaluate_choices(MODEL, TOKENIZER, items, bare_context="the")
+
+    bare = likelihoods("the")
+    chosen = [int(np.argmax(likelihoods(context) - bare)) for context in CONTEXTS]
+    assert report.acc_compl == np.mean([place == answer for place in chosen])

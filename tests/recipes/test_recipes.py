@@ -9,6 +9,7 @@ from ragkit.config import find_recipe, load_config
 from ragkit.evaluation.perplexity_recipe import PerplexityRecipe
 from ragkit.evaluation.retrieval_recipe import RetrievalRecipe
 from ragkit.finetune.pretrain import PretrainRecipe
+from ragkit.finetune.radit.recipe import RaditRecipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 LAUNCH = FOLDER / "accelerate"  # read by accelerate, not by ragkit
@@ -21,13 +22,15 @@ SCHEMAS = {
     "retrieval": RetrievalRecipe,
     "perplexity": PerplexityRecipe,
     "pretrain": PretrainRecipe,
+    "radit": RaditRecipe,
 }
 COMMANDS = {
     "retrieval": "ragkit eval",
     "perplexity": "ragkit eval",
     "pretrain": "ragkit pretrain",
+    "radit": "ragkit finetune",
 }
-PLACES = ("queries", "qrels", "out", "tokens")
+PLACES = ("queries", "qrels", "out", "tokens", "index")
 
 
 def test_every_recipe_is_found():
@@ -37,7 +40,7 @@ def test_every_recipe_is_found():
 def test_every_task_has_a_recipe_that_ends_in_seconds():
     tasks = {name.split("/")[0] for name in NAMES}
 
-    assert {name.split("/")[0] for name in NAMES if name.endswith("-tiny")} == tasks
+    assert {name.split("/")[0] for name in NAMES if name.endswith("tiny")} == tasks
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,5 +66,7 @@ def test_a_recipe_starts_with_its_command(name):
 def test_a_recipe_names_data_below_data_dir(name):
     recipe = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))
 
-    files = [*recipe["inputs"], *(recipe[name] for name in PLACES if name in recipe)]
+    corpus = recipe.get("corpus", recipe)
+    files = [*corpus["inputs"], *(task["file"] for task in recipe.get("tasks", ()))]
+    files += [tree[name] for tree in (recipe, corpus) for name in PLACES if name in tree]
     assert not [file for file in files if Path(file).is_absolute() or ".." in Path(file).parts]

@@ -109,6 +109,10 @@ def undisturbed(tmp_path_factory):
 
 def assert_same_run(out, expected):
     assert_equal_weights(weights_of(out), weights_of(expected))
+    assert_same_metrics(out, expected)
+
+
+def assert_same_metrics(out, expected):
     assert lines_of(out) == lines_of(expected)
     assert [list(line) for line in lines_of(out)] == [EXACT_NAMES] * len(lines_of(out))
     assert lines_of(out, "evaluations") == lines_of(expected, "evaluations")

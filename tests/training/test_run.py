@@ -314,17 +314,3 @@ class Dropping(LlamaForCausalLM):
 def test_a_model_whose_loss_ignores_the_global_count_is_refused(tmp_path, cls, hint):
     with pytest.raises(ConfigError, match=hint):
         run(tmp_path, model=make_model(cls))
-
-
-def test_a_model_with_adapters_trains_them_alone(tmp_path):
-    peft = pytest.importorskip("peft")
-    base = make_model()
-    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
-    model = peft.get_peft_model(base, peft.LoraConfig(r=3, target_modules=["q_proj"]))
-
-    report = run(tmp_path, model=model)
-
-    assert (report.model / "adapter_model.safetensors").is_file()
-    changed = [name for name, tensor in model.named_parameters() if tensor.requires_grad]
-    assert all("lora" in name for name in changed)
-    assert torch.equal(base.lm_head.weight, before["lm_head.weight"])

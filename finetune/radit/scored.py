@@ -1,0 +1,88 @@
+"""The scored rows of a round, by the record that each belongs to."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragkit.errors import DataError
+from ragkit.finetune.radit.instances import ScoringPairs
+from ragkit.finetune.radit.lsr import ScoreKind
+from ragkit.finetune.radit.lsr_rows import LsrRows, make_rows, mix_rows
+from ragkit.finetune.radit.lsr_scoring import ScoredCandidates
+from ragkit.finetune.radit.records import InstructionRecord
+from ragkit.finetune.radit.tasks import retrieval_query
+
+
+@dataclass(frozen=True)
+class ScoredRecords:
+    """What the retriever can learn of each record.
+
+    Args:
+        rows: One line for each record that has one, in the order of `places`.
+        places: The line of each record that was scored, by its id.
+        num_pairs: Pairs of a record and a passage.
+        cuts: How many prompts lost something, by what was cut.
+    """
+
+    rows: LsrRows
+    places: Mapping[str, int]
+    num_pairs: int
+    cuts: Counter[str]
+
+    def of(self, records: Sequence[InstructionRecord]) -> LsrRows | None:
+        """The lines of these records; `None` if none of them has one."""
+        found = [self.places[record.id] for record in records if record.id in self.places]
+        return self.rows.take(np.array(found, np.int64)) if found else None
+
+
+def gather_scored(
+    records: Sequence[InstructionRecord],
+    pairs: ScoringPairs,
+    scored: ScoredCandidates,
+    *,
+    kind: ScoreKind,
+    temperature: float,
+) -> ScoredRecords:
+    """The lines of all records that were scored.
+
+    Raises:
+        ConfigError, DataError: As for `make_rows`.
+    """
+    queries = {record.id: retrieval_query(record) or "" for record in records}
+    rows = make_rows(
+        [queries[name] for name in scored.record_ids],
+        scored.rows,
+        scored.sum_logprob,
+        scored.num_tokens,
+        kind=kind,
+        temperature=temperature,
+    )
+    places = {name: place for place, name in enumerate(scored.record_ids)}
+    return ScoredRecords(rows, places, len(pairs), pairs.cuts)
+
+
+def training_rows(
+    scored: ScoredRecords,
+    tasks: Sequence[InstructionRecord],
+    corpus: Sequence[InstructionRecord],
+    *,
+    task_share: float | None,
+    seed: int,
+) -> LsrRows:
+    """The lines to learn from: those of tasks and of the corpus, in their shares.
+
+    Raises:
+        ConfigError: The share does not fit.
+        DataError: No record was scored.
+    """
+    parts = {"tasks": scored.of(tasks), "corpus": scored.of(corpus)}
+    kept = {name: rows for name, rows in parts.items() if rows is not None}
+    if not kept:
+        raise DataError(
+            "no example has two passages to choose between: retrieve more passages, or check that "
+            "the index holds the corpus of these tasks"
+        )
+    shares = {"tasks": task_share} if task_share is not None and len(kept) > 1 else {}
+    return mix_rows(kept, shares, seed=seed)
