@@ -44,6 +44,9 @@ def finetune(
 def ablate(
     name: Name,
     overrides: Overrides = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Answer all questions anew.")
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -52,7 +55,7 @@ def ablate(
     with reporting(as_json=as_json, verbosity=verbosity(verbose, quiet), resumable=True):
         from ragkit.finetune.radit.ablation import ablation_table, run_ablation
 
-        report = run_ablation(_load(name, overrides))
+        report = run_ablation(_load(name, overrides), overwrite=overwrite)
         if as_json:
             print_json({"schema": "ragkit.ablate/1", **report})
         else:

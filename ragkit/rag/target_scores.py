@@ -8,8 +8,6 @@ from transformers import PreTrainedModel
 from ragkit.decoding.continuation_scores import TargetPair, score_targets
 from ragkit.decoding.mixture import MixtureRequest
 
-BATCH_TOKENS = 8192
-
 
 def score_mixtures(
     model: PreTrainedModel,
@@ -34,7 +32,7 @@ def score_mixtures(
         for target in texts
         for prompt in request.prompts
     ]
-    scores = score_targets(model, pairs, batch_tokens=BATCH_TOKENS, description=description)
+    scores = score_targets(model, pairs, description=description)
     values = iter(scores.sum_logprob.tolist())
     return [
         [_mix([next(values) for _ in request.prompts], request) for _ in texts]

@@ -35,6 +35,8 @@ COMMANDS = {
     "models describe": cli.models_app,
     "models export": cli.models_app,
     "pretrain": cli.app,
+    "finetune": cli.app,
+    "ablate": cli.app,
     "generate": cli.app,
 }
 GROUPS = {
