@@ -88,15 +88,19 @@ def prepare_index(recipe: RaditRecipe) -> Path:
 
 
 def find_tuned(recipe: RaditRecipe) -> Tuned:
-    """Where the tuned models of a finished run lie; of an unfinished one, it is run to its end.
+    """Where the tuned models of the recipe's run lie; an unfinished run is run to its end.
 
     Raises:
         ConfigError, DataError, StorageError: As for `run_rounds`.
     """
-    path = Path(recipe.out) / SUMMARY
-    summary = json.loads(path.read_bytes()) if path.is_file() else run_rounds(recipe)
+    folder = RunFolder(Path(recipe.out))
+    if not (folder.path / SUMMARY).is_file():
+        run_rounds(recipe)
+    with folder.locked():
+        folder.claim(resolved(recipe), {}, overwrite=False)
+        summary = json.loads((folder.path / SUMMARY).read_bytes())
     places = [summary[name] for name in ("model", "query_encoder")]
-    return Tuned(*(place and str(Path(recipe.out) / place) for place in places))
+    return Tuned(*(place and str(folder.path / place) for place in places))
 
 
 def resolved(recipe: RaditRecipe) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def test_another_recipe_in_the_same_folder_is_refused(finished):
 
     with pytest.raises(ConfigError, match="choose another folder, or overwrite"):
         run_rounds(load_config(RaditRecipe, path, ["seed=5"]))
+    with pytest.raises(ConfigError, match="choose another folder, or overwrite"):
+        run_ablation(load_config(RaditRecipe, path, ["seed=5"]))
 
 
 def test_a_stage_that_is_null_leaves_its_model_alone(tmp_path):
