@@ -26,14 +26,13 @@ from ragkit.evaluation.qa.questions import (
 )
 from ragkit.evaluation.qa.report import QaReport, RunFacts, save_report
 from ragkit.finetune.radit.recipe import RaditRecipe, TestOptions
-from ragkit.finetune.radit.rounds import Tuned, find_tuned, prepare_index
+from ragkit.finetune.radit.rounds import ABLATION, Tuned, find_tuned, prepare_index, resolved
 from ragkit.models.loading import load_model
 from ragkit.rag.pipeline import RagPipeline
 from ragkit.retrieval.retriever import Retriever
 from ragkit.training.folder import RunFolder
 from ragkit.training.metrics_file import MetricsFile
 
-FOLDER = "ablation"
 SEARCH_BATCH = 256
 
 
@@ -75,9 +74,10 @@ def run_ablation(recipe: RaditRecipe, *, overwrite: bool = False) -> dict[str, A
     """
     if recipe.test is None:
         raise ConfigError("the recipe has no `test`: add the file of its questions")
+    questions = _questions(recipe, recipe.test)  # before hours of tuning
     tuned = find_tuned(recipe)
-    questions = _questions(recipe, recipe.test)
-    folder = Path(recipe.out) / FOLDER
+    prepare_index(recipe)
+    folder = Path(recipe.out) / ABLATION
     reports: dict[str, QaReport] = {}
     for name, arm in ARMS.items():
         if (arm.tunes_lm and not tuned.model) or (arm.tunes_retriever and not tuned.query_encoder):
@@ -102,17 +102,22 @@ class _Bench:
     def run(self, questions: Sequence[Question], *, overwrite: bool) -> QaReport:
         """Answer what is left to answer; the report of all."""
         with self._folder.locked():
-            decided = {"test": adapter(TestOptions).dump_python(self._test, mode="json")}
+            decided = {"run": resolved(self._recipe), **self._test_options()}
             asked = {"questions": [question.id for question in questions]}
             self._folder.claim(decided, asked, overwrite=overwrite)
             file = self._folder.evaluations
-            lines = file.lines()
-            file.cut(len(lines))
-            if len(lines) < len(questions):
-                self._answer(questions, file, start=len(lines))
+            # Whole batches: in another batch the last bits of an answer's scores are others.
+            done = len(file.lines())
+            if done < len(questions):
+                done -= done % self._test.batch_size
+                file.cut(done)
+                self._answer(questions, file, start=done)
             report = self._evaluate(questions, file.lines())
             save_report(report, self._folder.path)
         return report
+
+    def _test_options(self) -> dict[str, Any]:
+        return {"test": adapter(TestOptions).dump_python(self._test, mode="json")}
 
     def _answer(self, questions: Sequence[Question], file: MetricsFile, *, start: int) -> None:
         size = self._test.batch_size
@@ -181,7 +186,6 @@ def _recalls(
     recipe: RaditRecipe, test: TestOptions, tuned: Tuned
 ) -> dict[bool, dict[str, Estimate]]:
     """Recall at 1 and at k over all questions of the file, without and with the tuned tower."""
-    prepare_index(recipe)
     questions = read_questions(data_folder(recipe.data_dir) / test.file)
     questions = [question for question in questions if question.passage_ids]
     if not questions:

@@ -1,5 +1,6 @@
 """What a run of RA-DIT is made of, as a recipe."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from ragkit.config import config
@@ -70,6 +71,13 @@ class RetrieverStage:
     """`reverse` is KL(retriever || target), as the paper writes; `forward` is the other way."""
     training: TrainingOptions
 
+    def __post_init__(self) -> None:
+        _require_least(self, {"num_passages": 2, "num_examples": 1, "num_corpus_examples": 0})
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be above 0, got {self.temperature}")
+        if self.task_share is not None and not 0 < self.task_share < 1:
+            raise ConfigError(f"task_share must lie between 0 and 1, got {self.task_share}")
+
 
 @config
 class LmStage:
@@ -82,6 +90,9 @@ class LmStage:
     cap: int | None = CAP
     """Examples that a larger set counts for."""
     tuning: LmTuningOptions
+
+    def __post_init__(self) -> None:
+        _require_least(self, dict.fromkeys(("num_passages", "num_examples", "cap"), 1))
 
 
 @config
@@ -98,6 +109,10 @@ class TestOptions:
     mode: Mode = "token-bayes"
     max_new_tokens: int = 16
     batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        counts = ("k", "max_new_tokens", "batch_size", "num_questions")
+        _require_least(self, dict.fromkeys(counts, 1))
 
 
 @config
@@ -132,8 +147,11 @@ class RaditRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ConfigError(f"rounds must be 1 or more, got {self.rounds}")
+        _require_least(self, {"rounds": 1, "num_held_out": 1, "max_length": 1})
+        if self.retriever_temperature is not None and self.retriever_temperature <= 0:
+            raise ConfigError(
+                f"retriever_temperature must be above 0, got {self.retriever_temperature}"
+            )
         if self.lm is None and self.retriever is None:
             raise ConfigError("lm and retriever are both null: give at least one of them to tune")
         if self.lm is not None and self.lm.tuning.context_length < self.max_length:
@@ -141,3 +159,11 @@ class RaditRecipe:
                 f"lm.tuning.context_length is {self.lm.tuning.context_length}, too few for prompts "
                 f"of max_length {self.max_length}: raise the one or lower the other"
             )
+
+
+def _require_least(options: object, least: Mapping[str, int]) -> None:
+    """Refuse numbers that are too small; `None` stands for a default."""
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        if value is not None and value < smallest:
+            raise ConfigError(f"{name} must be {smallest} or more, got {value}")

@@ -6,21 +6,24 @@ run that was killed goes on at the stage, and within the stage, where it was.
 
 import json
 import logging
-import shutil
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ragkit.config import adapter, data_folder
+from ragkit.errors import ConfigError, DataError
 from ragkit.finetune.radit.examples import read_examples
 from ragkit.finetune.radit.recipe import RaditRecipe
 from ragkit.finetune.radit.stages import Stages, State
 from ragkit.retrieval.build import run_build
-from ragkit.storage import durable_file
+from ragkit.storage import durable_file, hash_file, remove_folder
 from ragkit.training.folder import RunFolder
 
 SUMMARY = "summary.json"
+RECIPE = "recipe.yaml"
+ABLATION = "ablation"
 _PLACES = ("data_dir", "out")
 
 logger = logging.getLogger(__name__)
@@ -54,11 +57,16 @@ def run_rounds(recipe: RaditRecipe, *, overwrite: bool = False) -> dict[str, Any
         DivergedError: A loss is no longer finite.
         StorageError: The disk is full or failing.
     """
+    if (num_processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ConfigError(
+            f"rounds run in one process, got {num_processes}: start without accelerate launch or "
+            "torchrun"
+        )
     folder = RunFolder(Path(recipe.out))
     with folder.locked():
-        folder.claim(resolved(recipe), {}, overwrite=overwrite)
         if overwrite:
             _clear(folder.path)
+        folder.claim(resolved(recipe), _facts(recipe), overwrite=overwrite)
         index = prepare_index(recipe)
         examples = read_examples(recipe)
         state, rounds = State(recipe.model, None), []
@@ -97,7 +105,7 @@ def find_tuned(recipe: RaditRecipe) -> Tuned:
     if not (folder.path / SUMMARY).is_file():
         run_rounds(recipe)
     with folder.locked():
-        folder.claim(resolved(recipe), {}, overwrite=False)
+        folder.claim(resolved(recipe), _facts(recipe), overwrite=False)
         summary = json.loads((folder.path / SUMMARY).read_bytes())
     places = [summary[name] for name in ("model", "query_encoder")]
     return Tuned(*(place and str(folder.path / place) for place in places))
@@ -111,6 +119,20 @@ def resolved(recipe: RaditRecipe) -> dict[str, Any]:
     # Questions that are asked later must not be learnt from.
     tree["test"] = test and {"file": test["file"]}
     return {name: value for name, value in tree.items() if name not in _PLACES}
+
+
+def _facts(recipe: RaditRecipe) -> dict[str, Any]:
+    """Hashes of the files that the run learns from.
+
+    Raises:
+        DataError: One is missing.
+    """
+    data = data_folder(recipe.data_dir)
+    names = {name for one in recipe.tasks for name in (one.file, one.passages) if name}
+    for name in names:
+        if not (data / name).is_file():
+            raise DataError(f"there is no file {data / name}: set data_dir, or mend the recipe")
+    return {"files": {name: hash_file(data / name) for name in sorted(names)}}
 
 
 def _tuned_path(found: str | None, base: str | None, folder: Path) -> str | None:
@@ -127,6 +149,8 @@ def _write(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clear(folder: Path) -> None:
+    if not (folder / RECIPE).is_file():
+        return  # whatever lies there is not of a run
     (folder / SUMMARY).unlink(missing_ok=True)
-    for place in folder.glob("round-*"):
-        shutil.rmtree(place)
+    for place in [*folder.glob("round-*"), *folder.glob(ABLATION)]:
+        remove_folder(place)

@@ -22,13 +22,16 @@ class ScoredRecords:
     Args:
         rows: One line for each record that has one, in the order of `places`.
         places: The line of each record that was scored, by its id.
-        num_pairs: Pairs of a record and a passage.
+        num_pairs: Pairs of a record and a passage, those of held-out records too.
+        left_out: Records that were not scored: `few` had fewer than two passages, `long` too long a
+            target.
         cuts: How many prompts lost something, by what was cut.
     """
 
     rows: LsrRows
     places: Mapping[str, int]
     num_pairs: int
+    left_out: Mapping[str, int]
     cuts: Counter[str]
 
     def of(self, records: Sequence[InstructionRecord]) -> LsrRows | None:
@@ -60,7 +63,8 @@ def gather_scored(
         temperature=temperature,
     )
     places = {name: place for place, name in enumerate(scored.record_ids)}
-    return ScoredRecords(rows, places, len(pairs), pairs.cuts)
+    left_out = {"few": pairs.num_few, "long": pairs.num_long}
+    return ScoredRecords(rows, places, len(pairs), left_out, pairs.cuts)
 
 
 def training_rows(

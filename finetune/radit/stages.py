@@ -70,7 +70,7 @@ class Stages:
         """Tune the LM on prompts with retrieved passages."""
         train = self._examples.for_lm(stage, seed=self._recipe.seed)
         held_out = self._examples.held_out
-        found = self._retrieve(train + held_out, stage.num_passages, state, name="lm")
+        found = self._retrieve(_once(train + held_out), stage.num_passages, state, name="lm")
         learnt, measured = (
             build_instances(
                 records,
@@ -107,15 +107,16 @@ class Stages:
         tasks = self._examples.for_retriever(stage, seed=self._recipe.seed)
         corpus = self._corpus(stage)
         searching = [one for one in self._examples.held_out if TASKS[one.task].retrieves]
-        everything = [*tasks, *corpus, *searching]
+        everything = _once([*tasks, *corpus, *searching])
         found = self._retrieve(everything, stage.num_passages, state, name="retriever")
         scorer = state.model if stage.scorer == "tuned" else self._recipe.model
         scored = self._score(everything, found, scorer, stage)
+        rows = training_rows(
+            scored, tasks, corpus, task_share=stage.task_share, seed=self._recipe.seed
+        )
         report = tune_retriever(
             self._index,
-            training_rows(
-                scored, tasks, corpus, task_share=stage.task_share, seed=self._recipe.seed
-            ),
+            rows,
             options=RetrieverTuningOptions(
                 direction=stage.direction,
                 retriever_temperature=self._recipe.retriever_temperature,
@@ -130,6 +131,9 @@ class Stages:
             "examples": len(tasks),
             "corpus_examples": len(corpus),
             "pairs": scored.num_pairs,
+            "left_out": scored.left_out,
+            "rows": len(rows),
+            "rows_skipped": report.num_skipped,
             "cuts": dict(scored.cuts),
             "candidates": asdict(found.counts),
             "entropy_share": report.entropy_share,
@@ -179,6 +183,11 @@ class Stages:
         return RecordPrompter(
             self._tokenizer, template=recipe.template, max_length=recipe.max_length, seed=seed
         )
+
+
+def _once(records: Records) -> Records:
+    """Each record once: a mixture may repeat some."""
+    return list({record.id: record for record in records}.values())
 
 
 def _require_finished(report: TrainingReport) -> None:

@@ -153,7 +153,7 @@ class PromptBuilder:
             max(room - len(question) - _total(shown), MIN_CHUNK_TOKENS + whole.num_fixed)
         )
         shown = self._drop_oldest(shown, room - len(question) - len(background))
-        background = background.keep_start(room - len(question) - _total(shown))
+        background = whole.keep_start(room - len(question) - _total(shown))
         if len(background) < len(whole):
             self.cuts["passages"] += 1
         question = self._fit_question(question, room - len(background) - _total(shown))

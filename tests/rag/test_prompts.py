@@ -192,3 +192,14 @@ def test_templates_that_differ_have_different_fingerprints():
 def test_a_template_that_cannot_work_is_refused(fields, hint):
     with pytest.raises(ConfigError, match=hint):
         PromptTemplate(**fields)
+
+
+def test_a_passage_takes_the_room_that_a_dropped_demonstration_leaves():
+    long_passage = "the wing of the wind, " * 6
+    whole = builder().build("Who?", long_passage, reserve=0, demonstrations=SHOWN)
+    kept = len(whole.background) + len(whole.question)
+
+    prompt = builder(kept + 3).build("Who?", long_passage, reserve=0, demonstrations=SHOWN)
+
+    assert prompt.background == whole.background
+    assert prompt.prefix == ()

@@ -9,7 +9,7 @@ from ragkit.finetune.radit.ablation import run_ablation
 from ragkit.finetune.radit.recipe import RaditRecipe
 from ragkit.finetune.radit.rounds import find_tuned, run_rounds
 from ragkit.models.loading import load_model
-from tests.finetune.radit.tiny_run import write_run
+from tests.finetune.radit.tiny_run import NUM_TRAIN, write_run
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +119,31 @@ def test_answers_are_kept_and_not_given_again(finished):
 
     assert again == report
     assert answers.read_text().splitlines() == lines
+
+
+def test_examples_may_come_more_often_than_once(tmp_path):
+    recipe = load_config(RaditRecipe, write_run(tmp_path), ["lm.num_examples=20"])
+
+    summary = run_rounds(recipe)
+
+    assert summary["rounds"][0]["lm"]["instances"] == 40
+    assert summary["rounds"][0]["lm"]["candidates"]["num_examples"] == NUM_TRAIN
+
+
+def test_other_questions_of_the_same_ids_are_refused(tmp_path):
+    recipe = load_config(RaditRecipe, write_run(tmp_path, retriever=None))
+    run_rounds(recipe)
+    questions = tmp_path / "data/train.jsonl"
+    questions.write_text(questions.read_text().replace("which number", "what number"))
+
+    with pytest.raises(ConfigError, match="choose another folder, or overwrite"):
+        run_rounds(recipe)
+
+    assert run_rounds(recipe, overwrite=True)["model"] == "round-1/lm/model"
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    with pytest.raises(ConfigError, match="start without accelerate launch"):
+        run_rounds(load_config(RaditRecipe, write_run(tmp_path)))
