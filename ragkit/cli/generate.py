@@ -173,6 +173,9 @@ def generate(
         float | None, typer.Option(help="Leave out passages of --index with a smaller score.")
     ] = None,
     encoder: Encoder = None,
+    query_encoder: Annotated[
+        str | None, typer.Option(help="Tuned encoder of queries for --index.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or auto.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16, fp16, or auto.")] = None,
     as_json: AsJson = False,
@@ -196,6 +199,7 @@ def generate(
         "retriever_temperature": retriever_temperature,
         "min_score": min_score,
         "encoder": encoder,
+        "query_encoder": query_encoder,
     }
     # A bar would be drawn across results that the same terminal shows.
     shown: ProgressKind = "none" if out is None and sys.stdout.isatty() else "auto"

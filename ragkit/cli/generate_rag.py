@@ -41,13 +41,14 @@ class Retrieval:
 
     index: Path
     encoder: str | None
+    query_encoder: str | None
     settings: Mapping[str, Any]
 
     def open(self) -> "Retriever":
         """The retriever; opened before a model is loaded, which takes longer."""
         from ragkit.retrieval.retriever import Retriever
 
-        return Retriever.open(self.index, encoder=self.encoder)
+        return Retriever.open(self.index, encoder=self.encoder, query_encoder=self.query_encoder)
 
     def pipeline(
         self, retriever: "Retriever", load: "Loader", options: GenerationOptions
@@ -85,8 +86,12 @@ def pick_retrieval(
 
     if "mode" in given:
         check_mode(given["mode"])
-    encoder = given.pop("encoder", None)
-    return Retrieval(index=index, encoder=encoder, settings=given)
+    return Retrieval(
+        index=index,
+        encoder=given.pop("encoder", None),
+        query_encoder=given.pop("query_encoder", None),
+        settings=given,
+    )
 
 
 def answer_prompt(
@@ -162,7 +167,8 @@ def prepare_questions(
     rag = retrieval.pipeline(retriever, load, options)
     chosen = adapter(GenerationOptions).dump_python(options, mode="json")
     model = digest_model(checkpoint, rag.model.dtype)
-    origin = [model, retriever.info().content_hash, dict(retrieval.settings), chosen]
+    searched = [retriever.info().content_hash, retriever.query_model()]
+    origin = [model, *searched, dict(retrieval.settings), chosen]
     marks = [_fingerprint([*origin, row.prompt]) for row in kept]
     heads = [
         line_head(number=row.id, fingerprint=mark) for row, mark in zip(kept, marks, strict=True)

@@ -95,3 +95,16 @@ def test_a_recipe_without_a_test_has_nothing_to_compare(recipe, tmp_path):
 
     assert result.exit_code == 2
     assert "add the file of its questions" in " ".join(result.stderr.split())
+
+
+def test_what_was_tuned_answers_questions(recipe):
+    tuned = recipe.parent / "run/round-1"
+
+    result = run(
+        *("generate", tuned / "lm/model", "which number has the wing?"),
+        *("--index", recipe.parent / "index", "--query-encoder", tuned / "retriever/encoder"),
+        *("--max-new-tokens", "3", "--json"),
+    )
+
+    assert result.exit_code == 0, result.stderr
+    assert len(json.loads(result.stdout)["passages"]) == 3
