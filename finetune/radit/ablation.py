@@ -33,8 +33,6 @@ from ragkit.retrieval.retriever import Retriever
 from ragkit.training.folder import RunFolder
 from ragkit.training.metrics_file import MetricsFile
 
-SEARCH_BATCH = 256
-
 
 @dataclass(frozen=True)
 class Arm:

@@ -5,10 +5,8 @@ of a self-supervised record because the record was cut from them.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import pyarrow.compute as pc
 
 from ragkit.errors import ConfigError
 from ragkit.evaluation.qa.normalize import normalize_answer
@@ -125,7 +123,9 @@ class SourceFilter:
         if num_neighbours < 0:
             raise ConfigError(f"num_neighbours must be 0 or more, got {num_neighbours}")
         self._num_neighbours = num_neighbours
-        self._rows = _rows_of(retriever, {r.doc_id for r in records if r.doc_id is not None})
+        ids = sorted({record.doc_id for record in records if record.doc_id is not None})
+        found = zip(ids, retriever.rows(ids).tolist(), strict=True)
+        self._rows = {name: row for name, row in found if row >= 0}
 
     def forbids(self, record: InstructionRecord, hit: Hit) -> bool:
         """Whether `hit` would give the record's target away."""
@@ -137,19 +137,3 @@ class SourceFilter:
             or source_of(hit.doc_id) == source_of(record.doc_id)
             or (record.task == "corpus" and record.answers[0] in hit.text)
         )
-
-
-def _rows_of(retriever: Retriever, ids: set[str]) -> Mapping[str, int]:
-    """The row of each passage id that is in the index."""
-    if not ids:
-        return {}
-    wanted = pc.cast(list(ids), "large_string")
-    rows: dict[str, int] = {}
-    base = 0
-    for batch in retriever.iter_passages(["id"]):
-        is_wanted = pc.is_in(batch.column("id"), value_set=wanted)
-        names = batch.column("id").filter(is_wanted).to_pylist()
-        places = pc.indices_nonzero(is_wanted).to_pylist()
-        rows |= {name: base + place for name, place in zip(names, places, strict=True)}
-        base += batch.num_rows
-    return rows

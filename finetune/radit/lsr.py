@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ragkit.errors import ConfigError, DataError
+from ragkit.rag.weights import passage_log_weights
 
 ScoreKind = Literal["prob", "geo_prob", "mean_logprob", "sum_logprob"]
 Direction = Literal["reverse", "forward"]
@@ -49,19 +50,14 @@ def target_log_probs(
         ConfigError: The temperature is not above 0, or the kind is unknown.
         DataError: Nothing was scored for a query.
     """
-    if not 0 < temperature < np.inf:
-        raise ConfigError(f"temperature must be above 0 and finite, got {temperature}")
-    scaled = lm_scores(sum_logprob, num_tokens, kind=kind) / temperature
-    largest = scaled.max(axis=1, keepdims=True, initial=-np.inf)
-    if np.isneginf(largest).any():
-        empty = np.flatnonzero(np.isneginf(largest[:, 0]))
+    scores = lm_scores(sum_logprob, num_tokens, kind=kind)
+    empty = np.flatnonzero(np.isneginf(scores).all(axis=1))
+    if len(empty):
         raise DataError(
             f"{len(empty)} queries have no passage with a finite LM score, such as number "
             f"{empty[0]}: drop them, or score them again"
         )
-    shifted = scaled - largest
-    normaliser = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return np.asarray(shifted - normaliser, np.float32)
+    return passage_log_weights(scores, temperature=temperature).astype(np.float32)
 
 
 def lm_scores(

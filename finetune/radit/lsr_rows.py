@@ -1,6 +1,6 @@
 """What a retriever is tuned on: queries, passages, and how much each passage is to count."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,12 +8,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ragkit.errors import ConfigError, DataError, ShapeError
+from ragkit.errors import DataError, ShapeError
 from ragkit.finetune.radit.lsr import MIN_PASSAGES, ScoreKind, lm_scores, target_log_probs
-from ragkit.finetune.radit.mixture import MixturePart, mix
-
-CORPUS_SHARE = 0.95
-"""Of the rows that are made of the corpus itself, by the paper; the rest are of tasks."""
 
 
 class LsrRow(NamedTuple):
@@ -116,50 +112,3 @@ def make_rows(
     targets = target_log_probs(sum_logprob, num_tokens, kind=kind, temperature=temperature)
     scores = lm_scores(sum_logprob, num_tokens, kind=kind)
     return LsrRows(queries, rows, targets, scores.astype(np.float32))
-
-
-def join_rows(parts: Sequence[LsrRows]) -> LsrRows:
-    """The lines of all parts one after the other, filled up to the largest `k`.
-
-    Raises:
-        ConfigError: There is no part.
-    """
-    if not parts:
-        raise ConfigError("there are no rows to join: give at least one part")
-    width = max(part.rows.shape[1] for part in parts)
-    rows = np.concatenate([_widen(part.rows, width, -1) for part in parts])
-    targets = np.concatenate([_widen(part.log_targets, width, -np.inf) for part in parts])
-    scores = np.concatenate([_widen(part.lm_scores, width, -np.inf) for part in parts])
-    return LsrRows([query for part in parts for query in part.queries], rows, targets, scores)
-
-
-def mix_rows(
-    parts: Mapping[str, LsrRows],
-    shares: Mapping[str, float],
-    *,
-    seed: int,
-    num_rows: int | None = None,
-) -> LsrRows:
-    """Lines of several sets in random order, each with its share.
-
-    Args:
-        shares: By the names of `parts`; sets without one divide what is left by their sizes.
-        num_rows: Lines of the mixture; `None` for the most that repeat none.
-
-    Raises:
-        ConfigError: The shares do not fit the sets.
-    """
-    if unknown := shares.keys() - parts.keys():
-        raise ConfigError(f"shares of unknown sets {sorted(unknown)}: there are {sorted(parts)}")
-    joined, start = join_rows(list(parts.values())), 0
-    places = []
-    for name, part in parts.items():
-        places.append(MixturePart(name, range(start, start + len(part)), shares.get(name)))
-        start += len(part)
-    mixture = mix(places, seed=seed, num_examples=num_rows, cap=None)
-    return joined.take(np.array(mixture.examples, np.int64))
-
-
-def _widen(part: NDArray[np.generic], width: int, filling: float) -> NDArray[np.generic]:
-    missing = width - part.shape[1]
-    return np.pad(part, ((0, 0), (0, missing)), constant_values=filling)

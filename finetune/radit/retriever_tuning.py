@@ -30,18 +30,6 @@ from ragkit.retrieval.retriever import Retriever
 from ragkit.training import HeldOut, TrainingOptions, TrainingReport, train
 from ragkit.training.folder import RunFolder
 
-PAPER_SCHEDULE: Mapping[str, Any] = MappingProxyType(
-    {
-        "num_train_epochs": 1.0,
-        "per_device_train_batch_size": 32,
-        "learning_rate": 1e-5,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": 1237,
-        "eval_steps": 500,
-    }
-)
-"""Values of `TrainingOptions` of the paper's appendix B, for 16 processes."""
-
 logger = logging.getLogger(__name__)
 
 

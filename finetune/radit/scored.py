@@ -9,8 +9,9 @@ import numpy as np
 from ragkit.errors import DataError
 from ragkit.finetune.radit.instances import ScoringPairs
 from ragkit.finetune.radit.lsr import ScoreKind
-from ragkit.finetune.radit.lsr_rows import LsrRows, make_rows, mix_rows
+from ragkit.finetune.radit.lsr_rows import LsrRows, make_rows
 from ragkit.finetune.radit.lsr_scoring import ScoredCandidates
+from ragkit.finetune.radit.mixture import MixturePart, mix
 from ragkit.finetune.radit.records import InstructionRecord
 from ragkit.finetune.radit.tasks import retrieval_query
 
@@ -34,9 +35,13 @@ class ScoredRecords:
     left_out: Mapping[str, int]
     cuts: Counter[str]
 
+    def lines(self, records: Sequence[InstructionRecord]) -> list[int]:
+        """The places of those of these records that were scored."""
+        return [self.places[record.id] for record in records if record.id in self.places]
+
     def of(self, records: Sequence[InstructionRecord]) -> LsrRows | None:
         """The lines of these records; `None` if none of them has one."""
-        found = [self.places[record.id] for record in records if record.id in self.places]
+        found = self.lines(records)
         return self.rows.take(np.array(found, np.int64)) if found else None
 
 
@@ -81,12 +86,14 @@ def training_rows(
         ConfigError: The share does not fit.
         DataError: No record was scored.
     """
-    parts = {"tasks": scored.of(tasks), "corpus": scored.of(corpus)}
-    kept = {name: rows for name, rows in parts.items() if rows is not None}
+    lines = {"tasks": scored.lines(tasks), "corpus": scored.lines(corpus)}
+    kept = {name: places for name, places in lines.items() if places}
     if not kept:
         raise DataError(
             "no example has two passages to choose between: retrieve more passages, or check that "
             "the index holds the corpus of these tasks"
         )
-    shares = {"tasks": task_share} if task_share is not None and len(kept) > 1 else {}
-    return mix_rows(kept, shares, seed=seed)
+    shares = {"tasks": task_share} if len(kept) > 1 else {}
+    parts = [MixturePart(name, places, shares.get(name)) for name, places in kept.items()]
+    mixture = mix(parts, seed=seed, cap=None)
+    return scored.rows.take(np.array(mixture.examples, np.int64))

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from ragkit.encoders.backbone import load_backbone, load_config, load_tokenizer, longest_text
 from ragkit.encoders.head import Head
-from ragkit.encoders.layout import Layout, read_layout, read_object
+from ragkit.encoders.layout import DOCUMENT_WEIGHTS, TUNED_FOR, Layout, read_layout, read_object
 from ragkit.encoders.load import EncoderOptions
 from ragkit.encoders.precision import choose_precision, parse_devices
 from ragkit.encoders.prefixes import Prefixes, choose_prefixes
@@ -27,11 +27,6 @@ from ragkit.hub import canonical_name, resolve, snapshot_revision
 # out of its caches and are slower.
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 32_768
-
-
-# Beside a tuned query tower: which document tower it was tuned for.
-TUNED_FOR = "query_tower.json"
-DOCUMENT_WEIGHTS = "document_weights_sha256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

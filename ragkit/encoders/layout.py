@@ -24,6 +24,9 @@ _OLD_POOLING_KEYS: dict[str, PoolingMode] = {
 }
 # One file of settings per family of backbones that sentence-transformers ever wrote.
 BACKBONE_SETTINGS = "sentence_*_config.json"
+# Beside a tuned query tower: which document tower it was tuned for.
+TUNED_FOR = "query_tower.json"
+DOCUMENT_WEIGHTS = "document_weights_sha256"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,14 @@ class EncoderOptions:
     trust_remote_code: bool = False
     revision: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("batch_tokens", "max_length", "dim"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(
+                    f"{name} must be at least 1, got {value}: leave it out for the default"
+                )
+
 
 def load_encoder(  # noqa: PLR0913 - each is a flag of the command line
     spec: str,
@@ -71,7 +79,6 @@ def load_encoder(  # noqa: PLR0913 - each is a flag of the command line
         trust_remote_code=trust_remote_code,
         revision=revision,
     )
-    _require_positive(options)
     kind, _, rest = spec.partition(":")
     if kind == "hash":
         return _hash_encoder(rest, options)
@@ -81,15 +88,6 @@ def load_encoder(  # noqa: PLR0913 - each is a flag of the command line
     from ragkit.encoders.assemble import load_transformer_encoder
 
     return load_transformer_encoder(spec, options)
-
-
-def _require_positive(options: EncoderOptions) -> None:
-    for name in ("batch_tokens", "max_length", "dim"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ConfigError(
-                f"{name} must be at least 1, got {value}: leave it out for the default"
-            )
 
 
 def _hash_encoder(dim: str, options: EncoderOptions) -> HashEncoder:

@@ -2,18 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ragkit.encoders.assemble import DOCUMENT_WEIGHTS, TUNED_FOR, ModelParts
+from ragkit.encoders.assemble import ModelParts
 from ragkit.encoders.backbone import POOLER
 from ragkit.encoders.head import Head
-from ragkit.encoders.layout import BACKBONE_SETTINGS, read_object
+from ragkit.encoders.layout import BACKBONE_SETTINGS, DOCUMENT_WEIGHTS, TUNED_FOR, read_object
 from ragkit.encoders.query_tower import QueryTower
 from ragkit.hub import quiet_transformers
 from ragkit.storage import published_folder
@@ -55,7 +53,7 @@ def save_encoder(tower: QueryTower, out: Path, *, document_weights: str | None =
         _write_modules(modules, folder)
         _write_settings(tower.head, parts, folder)
         if document_weights is not None:
-            _write_object(folder / TUNED_FOR, {DOCUMENT_WEIGHTS: document_weights})
+            _write_json(folder / TUNED_FOR, {DOCUMENT_WEIGHTS: document_weights})
 
 
 def _copy_files(source: Path, folder: Path) -> None:
@@ -74,12 +72,12 @@ def _write_backbone(backbone: PreTrainedModel, parts: ModelParts, folder: Path) 
     # Prefixes are never to be guessed by the name of the model that the source was trained from.
     dropped = {"_name_or_path", "torch_dtype"}
     kept = {name: value for name, value in config.items() if name not in dropped}
-    _write_object(folder / "config.json", {**kept, "dtype": "float32"})
+    _write_json(folder / "config.json", {**kept, "dtype": "float32"})
 
 
 def _write_pooling(parts: ModelParts, folder: Path) -> None:
     modes = list(parts.layout.pooling)
-    _write_object(
+    _write_json(
         folder / "config.json",
         {
             "embedding_dimension": parts.config.hidden_size,
@@ -89,7 +87,7 @@ def _write_pooling(parts: ModelParts, folder: Path) -> None:
 
 
 def _write_projection(projection: nn.Module, source: Path, folder: Path) -> None:
-    _write_object(folder / "config.json", read_object(source / "config.json"))
+    _write_json(folder / "config.json", read_object(source / "config.json"))
     linear = next(module for module in projection.modules() if isinstance(module, nn.Linear))
     weights: dict[str, Tensor] = {
         f"linear.{name}": x.contiguous() for name, x in linear.state_dict().items()
@@ -111,16 +109,12 @@ def _write_settings(head: Head, parts: ModelParts, folder: Path) -> None:
         "max_seq_length": parts.tokenizer.max_seq_length,
         "do_lower_case": parts.layout.lowercase,
     }
-    _write_object(folder / "sentence_bert_config.json", settings)
+    _write_json(folder / "sentence_bert_config.json", settings)
     others = {name: text for name, text in parts.layout.prompts.items() if name not in _PROMPTS}
     prefixes = {"query": parts.prefixes.query, "document": parts.prefixes.passage}
     prompts = others | {name: text for name, text in prefixes.items() if text}
     found = {"prompts": prompts, "truncate_dim": head.truncate_dim}
-    _write_object(folder / _MODEL_SETTINGS, found)
-
-
-def _write_object(path: Path, content: Mapping[str, Any]) -> None:
-    _write_json(path, dict(content))
+    _write_json(folder / _MODEL_SETTINGS, found)
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ragkit.encoders import load_encoder
 from ragkit.encoders.base import Encoder
+from ragkit.encoders.layout import DOCUMENT_WEIGHTS
 from ragkit.errors import ConfigError, ModelMismatchError
 from ragkit.index.manifest import Manifest
 from ragkit.index.reader import Index, Verify
@@ -66,7 +67,7 @@ def require_fitting_queries(manifest: Manifest, encoder: Encoder) -> None:
             f"the query encoder {described.get('name')!r} gives {encoder.dim} dimensions, the "
             f"index has {manifest.dim}: give one that was tuned for this index"
         )
-    wanted, found = described.get("document_weights_sha256"), manifest.model.get("weights_sha256")
+    wanted, found = described.get(DOCUMENT_WEIGHTS), manifest.model.get("weights_sha256")
     if wanted is not None and wanted != found:
         raise ModelMismatchError(
             f"the query encoder {described.get('name')!r} was tuned for passages of the weights "

@@ -172,9 +172,13 @@ class Retriever:
 
     def get(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passage of each id, `None` where there is none."""
-        rows = self._index.rows(checked_ids(ids))
+        rows = self.rows(ids)
         found = iter(self._index.passages(rows[rows >= 0]))
         return [next(found) if row >= 0 else None for row in rows]
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each passage in this generation, -1 where there is none, `[ids]`."""
+        return self._index.rows(checked_ids(ids))
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """The stored vectors of passages, `[ids, dim]`.
@@ -182,7 +186,7 @@ class Retriever:
         Raises:
             ConfigError: An id is not in the index.
         """
-        rows = self._index.rows(checked_ids(ids))
+        rows = self.rows(ids)
         if (rows < 0).any():
             unknown = [name for name, row in zip(ids, rows, strict=True) if row < 0]
             raise ConfigError(f"no passage has the id {unknown[0]!r}: ids look like `doc#0`")

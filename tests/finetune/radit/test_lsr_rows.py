@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ragkit.errors import ConfigError, DataError, ShapeError
-from ragkit.finetune.radit.lsr_rows import LsrRows, join_rows, make_rows, mix_rows
+from ragkit.errors import DataError, ShapeError
+from ragkit.finetune.radit.lsr_rows import LsrRows, make_rows
 
 
 def rows_of(count, k=3, *, seed=0, name="q"):
@@ -57,38 +57,6 @@ def test_lines_with_fewer_than_two_passages_teach_nothing():
             part[line, count:] = filling
 
     assert rows.teaching().queries == ["q0", "q2"]
-
-
-def test_joined_lines_are_filled_up():
-    joined = join_rows([rows_of(2, k=3), rows_of(3, k=5, name="p")])
-
-    assert joined.queries == ["q0", "q1", "p0", "p1", "p2"]
-    assert (joined.rows[:2, 3:] == -1).all()
-    assert np.isneginf(joined.log_targets[:2, 3:]).all()
-    assert np.isneginf(joined.lm_scores[:2, 3:]).all()
-    assert (joined.rows[2:] >= 0).all()
-    with pytest.raises(ConfigError, match="give at least one part"):
-        join_rows([])
-
-
-def test_sets_are_mixed_by_their_shares():
-    parts = {"corpus": rows_of(190, name="c"), "tasks": rows_of(30, name="t")}
-
-    mixed = mix_rows(parts, {"tasks": 0.05}, seed=3)
-
-    from_tasks = [query for query in mixed.queries if query[0] == "t"]
-    assert (len(mixed), len(from_tasks), len(set(mixed.queries))) == (200, 10, 200)
-    for place in range(len(mixed)):
-        name, number = mixed.queries[place][0], int(mixed.queries[place][1:])
-        source = parts["tasks" if name == "t" else "corpus"]
-        np.testing.assert_array_equal(mixed.rows[place], source.rows[number])
-    assert mix_rows(parts, {"tasks": 0.05}, seed=3).queries == mixed.queries
-    assert mix_rows(parts, {"tasks": 0.05}, seed=4).queries != mixed.queries
-
-
-def test_a_share_of_an_unknown_set_is_refused():
-    with pytest.raises(ConfigError, match=r"unknown sets \['task'\]: there are \['tasks'\]"):
-        mix_rows({"tasks": rows_of(5)}, {"task": 1.0}, seed=0)
 
 
 @pytest.mark.parametrize("part", ["queries", "rows", "log_targets", "lm_scores"])
