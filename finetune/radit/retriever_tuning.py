@@ -175,9 +175,12 @@ def _load_tower(index: Index, start: str | None, *, trust_remote_code: bool) -> 
 
 def _make_objective(index: Index, options: RetrieverTuningOptions) -> LsrObjective:
     temperature = options.retriever_temperature
+    if temperature is None:
+        normalized = index.manifest.model.get("normalize", False)
+        temperature = default_temperature(index.metric, normalized=normalized)
     return LsrObjective(
         metric=index.metric,
-        temperature=default_temperature(index.metric) if temperature is None else temperature,
+        temperature=temperature,
         direction=options.direction,
     )
 

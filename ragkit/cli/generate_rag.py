@@ -167,7 +167,10 @@ def prepare_questions(
     rag = retrieval.pipeline(retriever, load, options)
     chosen = adapter(GenerationOptions).dump_python(options, mode="json")
     model = digest_model(checkpoint, rag.model.dtype)
-    searched = [retriever.info().content_hash, retriever.query_model()]
+    manifest = retriever.info()
+    # The files, not the content hash, which leaves titles out.
+    files = [file.xxh3 for file in manifest.files]
+    searched = [files, manifest.metric, dict(manifest.ann), retriever.query_model()]
     origin = [model, *searched, dict(retrieval.settings), chosen]
     marks = [_fingerprint([*origin, row.prompt]) for row in kept]
     heads = [

@@ -129,6 +129,8 @@ def _choose_prefixes(spec: str, layout: Layout, options: EncoderOptions) -> Pref
     trained_from = read_object(layout.backbone / "config.json").get("_name_or_path", "")
     # Only the last part of a path or hub id says what the model is.
     names = [Path(canonical_name(spec)).name, Path(trained_from).name]
+    if layout.lists_all_prompts:
+        names = []
     prefixes = choose_prefixes(
         names, layout.prompts, query=options.query_prefix, passage=options.passage_prefix
     )

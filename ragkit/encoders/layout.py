@@ -27,6 +27,8 @@ BACKBONE_SETTINGS = "sentence_*_config.json"
 # Beside a tuned query tower: which document tower it was tuned for.
 TUNED_FOR = "query_tower.json"
 DOCUMENT_WEIGHTS = "document_weights_sha256"
+# Among the settings of a saved encoder: no prefix is to be guessed by its name.
+ALL_PROMPTS = "lists_all_prompts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Layout:
         projections: Folders of the dense layers that follow the pooling, in order.
         max_seq_length: `None` leaves it to the tokenizer and the position table.
         lowercase: Whether texts are lowered before the tokenizer sees them.
+        lists_all_prompts: Whether a prompt that the folder does not name is none, whatever the
+            folder is called.
         pools_prompt: Whether the tokens of a prefix take part in the pooling.
     """
 
@@ -52,6 +56,7 @@ class Layout:
     lowercase: bool = False
     pools_prompt: bool = True
     prompts: Mapping[str, str] = field(default_factory=dict)
+    lists_all_prompts: bool = False
     truncate_dim: int | None = None
 
 
@@ -89,6 +94,7 @@ def read_layout(folder: Path) -> Layout:
         max_seq_length=settings.get("max_seq_length"),
         lowercase=settings.get("do_lower_case", False),
         pools_prompt=pooling.get("include_prompt", True),
+        lists_all_prompts=model.get(ALL_PROMPTS, False),
         prompts={name: text for name, text in model.get("prompts", {}).items() if text},
         truncate_dim=model.get("truncate_dim"),
     )

@@ -11,7 +11,13 @@ from transformers import PreTrainedModel
 from ragkit.encoders.assemble import ModelParts
 from ragkit.encoders.backbone import POOLER
 from ragkit.encoders.head import Head
-from ragkit.encoders.layout import BACKBONE_SETTINGS, DOCUMENT_WEIGHTS, TUNED_FOR, read_object
+from ragkit.encoders.layout import (
+    ALL_PROMPTS,
+    BACKBONE_SETTINGS,
+    DOCUMENT_WEIGHTS,
+    TUNED_FOR,
+    read_object,
+)
 from ragkit.encoders.query_tower import QueryTower
 from ragkit.hub import quiet_transformers
 from ragkit.storage import published_folder
@@ -113,7 +119,7 @@ def _write_settings(head: Head, parts: ModelParts, folder: Path) -> None:
     others = {name: text for name, text in parts.layout.prompts.items() if name not in _PROMPTS}
     prefixes = {"query": parts.prefixes.query, "document": parts.prefixes.passage}
     prompts = others | {name: text for name, text in prefixes.items() if text}
-    found = {"prompts": prompts, "truncate_dim": head.truncate_dim}
+    found = {"prompts": prompts, ALL_PROMPTS: True, "truncate_dim": head.truncate_dim}
     _write_json(folder / _MODEL_SETTINGS, found)
 
 

@@ -56,9 +56,11 @@ class EnsembleBuilder:
             tokenizer,
             template=template,
             max_length=max_length,
-            # All passages together are one to the builder.
-            max_chunk_tokens=None if mode == "concat" else max_chunk_tokens,
+            max_chunk_tokens=max_chunk_tokens,
         )
+        # Several passages together are one to the builder, and each was cut before.
+        self._joined = PromptBuilder(tokenizer, template=template, max_length=max_length)
+        self._joined.cuts = self.prompts.cuts
 
     def build(self, question: str, passages: Sequence[CitedPassage], *, reserve: int) -> Ensemble:
         """The prompts of a question; without passages, one that shows none.
@@ -72,15 +74,19 @@ class EnsembleBuilder:
         texts = [format_passage(one.title, one.text, template=self._template) for one in passages]
         weights = [one.log_weight for one in passages]
         shown: list[str | None] = [*texts]
-        if self._mode == "concat" and texts:
+        builder = self.prompts
+        if self._mode == "concat" and len(texts) > 1:
             shown, weights = [PASSAGE_SEPARATOR.join(map(self._cut, texts))], [0.0]
-        prompts = [self._split(question, text, reserve=reserve) for text in (shown or [None])]
+            builder = self._joined
+        prompts = [
+            self._split(builder, question, text, reserve=reserve) for text in (shown or [None])
+        ]
         return Ensemble(question, tuple(passages), mixture_request(prompts, weights or [0.0]))
 
-    def _split(self, question: str, text: str | None, *, reserve: int) -> SplitPrompt:
-        prompt = self.prompts.build(
-            question, text, reserve=reserve, demonstrations=self._demonstrations
-        )
+    def _split(
+        self, builder: PromptBuilder, question: str, text: str | None, *, reserve: int
+    ) -> SplitPrompt:
+        prompt = builder.build(question, text, reserve=reserve, demonstrations=self._demonstrations)
         return SplitPrompt(prompt.prefix, prompt.background + prompt.question)
 
     def _cut(self, text: str) -> str:

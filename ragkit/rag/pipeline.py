@@ -1,5 +1,6 @@
 """Questions to answers: retrieve, prompt, combine, cite."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ragkit.decoding.api import BATCH_SIZE
 from ragkit.decoding.options import GenerationOptions
+from ragkit.decoding.prompts import check_tokens
 from ragkit.errors import ConfigError
 from ragkit.index.manifest import Manifest
 from ragkit.models.interface import max_context_length
@@ -83,6 +85,7 @@ class RagPipeline:
         score_eos: bool = False,
     ) -> None:
         _check(retriever, k=k, mode=mode)
+        _check_scores(retriever_temperature, min_score)
         self._retriever, self._k, self._mode = retriever, k, mode
         self._temperature, self._min_score = retriever_temperature, min_score
         self.model, self.tokenizer = model if isinstance(model, tuple) else load_model(model)
@@ -93,7 +96,7 @@ class RagPipeline:
             mode=mode,
             template=template,
             demonstrations=demonstrations,
-            max_length=max_length or max_context_length(self.model) or sys.maxsize,
+            max_length=_longest(self.model) if max_length is None else max_length,
             max_chunk_tokens=max_chunk_tokens,
         )
         self._writer = AnswerWriter(
@@ -128,7 +131,7 @@ class RagPipeline:
             StorageError: The device has too little memory.
             CheckpointError: The model's logits are not numbers.
         """
-        ensembles = self._ensembles(questions)
+        ensembles = self._ensembles(questions, reserve=[self._room] * len(questions))
         requests = [ensemble.request for ensemble in ensembles]
         drafts = self._writer.write(requests, batch_size=batch_size)
         return [
@@ -142,7 +145,7 @@ class RagPipeline:
         Raises:
             ConfigError: As for `answer_batch`.
         """
-        [ensemble] = self._ensembles([question])
+        [ensemble] = self._ensembles([question], reserve=[self._room])
         return AnswerStream(self._writer, ensemble, mode=self._mode)
 
     def choose(self, question: str, choices: Sequence[str]) -> Choice:
@@ -158,15 +161,24 @@ class RagPipeline:
         probability, by the weights of the passages.
 
         Raises:
-            ConfigError: A question or an option is empty, or there are fewer than two options.
+            ConfigError: A question or an option is empty, there are fewer than two options, or not
+                as many lists of options as questions.
+            CheckpointError: The model's logits are not numbers.
             StorageError: The device has too little memory.
         """
+        if len(questions) != len(choices):
+            raise ConfigError(
+                f"expected a list of options for each question, got {len(choices)} for "
+                f"{len(questions)} questions"
+            )
         for options in choices:
             check_choices(options)
         encode = self._builder.prompts.encode_target
         targets = [[encode(one, eos=self._score_eos) for one in options] for options in choices]
-        longest = max((len(one) for options in targets for one in options), default=0)
-        ensembles = self._ensembles(questions, reserve=longest)
+        for texts in targets:
+            check_tokens(self.model, [token for text in texts for token in text])
+        rooms = [max(map(len, texts)) for texts in targets]
+        ensembles = self._ensembles(questions, reserve=rooms)
         requests = [ensemble.request for ensemble in ensembles]
         scores = score_mixtures(self.model, requests, targets, description="scoring options")
         return [
@@ -174,17 +186,25 @@ class RagPipeline:
             for ensemble, options, row in zip(ensembles, choices, scores, strict=True)
         ]
 
-    def _ensembles(self, questions: Sequence[str], *, reserve: int | None = None) -> list[Ensemble]:
+    @property
+    def _room(self) -> int:
+        """Tokens that are kept free for an answer."""
+        return cast(int, self._options.max_new_tokens)
+
+    def _ensembles(self, questions: Sequence[str], *, reserve: Sequence[int]) -> list[Ensemble]:
+        """The prompts of each question, with so many tokens kept free behind them."""
         if isinstance(questions, str) or not all(question.strip() for question in questions):
             raise ConfigError(
                 f"expected questions that are not empty, got {questions!r}: write ['...', '...']"
             )
-        room = reserve or cast(int, self._options.max_new_tokens)
         found = self._passages(questions)
-        return [
+        ensembles = [
             self._builder.build(question, passages, reserve=room)
-            for question, passages in zip(questions, found, strict=True)
+            for question, passages, room in zip(questions, found, reserve, strict=True)
         ]
+        for ensemble in ensembles:
+            check_tokens(self.model, ensemble.request.tokens)
+        return ensembles
 
     def _passages(self, questions: Sequence[str]) -> list[tuple[CitedPassage, ...]]:
         """The weighted passages of each question."""
@@ -193,7 +213,10 @@ class RagPipeline:
             return [() for _ in questions]
         temperature = self._temperature
         if temperature is None:
-            temperature = default_temperature(cast(Metric, self._retriever.info().metric))
+            manifest = self._retriever.info()
+            temperature = default_temperature(
+                cast(Metric, manifest.metric), normalized=manifest.model.get("normalize", False)
+            )
         weighed = [
             weigh_passages(
                 found, temperature=temperature, min_score=self._min_score, counts=self._counts
@@ -213,6 +236,20 @@ def _check(retriever: Searcher | None, *, k: int, mode: str) -> None:
             f"mode {mode!r} needs a retriever, got none: open one with ragkit.Retriever.open, or "
             "use mode 'closed-book'"
         )
+
+
+def _check_scores(temperature: float | None, min_score: float | None) -> None:
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise ConfigError(
+            f"retriever_temperature must be above 0 and finite, got {temperature}: leave it out "
+            "for the default"
+        )
+    if min_score is not None and math.isnan(min_score):
+        raise ConfigError("min_score must be a number, got NaN: leave it out for no limit")
+
+
+def _longest(model: PreTrainedModel) -> int:
+    return max_context_length(model) or sys.maxsize
 
 
 def _with_end(options: GenerationOptions, template: PromptTemplate) -> GenerationOptions:

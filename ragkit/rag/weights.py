@@ -6,16 +6,21 @@ from numpy.typing import NDArray
 from ragkit.errors import ConfigError
 from ragkit.types import Metric
 
-_TEMPERATURES: dict[Metric, float] = {"ip": 1.0, "l2": 1.0, "cosine": 0.05}
+# The squared distance of vectors of length 1 is twice their cosine's distance from 1.
+_OF_UNIT_VECTORS: dict[Metric, float] = {"ip": 0.05, "cosine": 0.05, "l2": 0.1}
 
 
-def default_temperature(metric: Metric) -> float:
+def default_temperature(metric: Metric, *, normalized: bool) -> float:
     """What scores are divided by if nothing is chosen.
 
     Inner products are spread widely, so that 1 will do, as in RA-DIT (arXiv:2310.01352, section
-    2.1); cosines lie so close together that at 1 all passages would count the same.
+    2.1); scores of vectors of length 1 lie so close together that at 1 all passages would count
+    the same.
+
+    Args:
+        normalized: Whether the encoder's vectors have length 1; of no matter for `cosine`.
     """
-    return _TEMPERATURES[metric]
+    return _OF_UNIT_VECTORS[metric] if normalized or metric == "cosine" else 1.0
 
 
 def passage_log_weights(scores: NDArray[np.floating], *, temperature: float) -> NDArray[np.float64]:

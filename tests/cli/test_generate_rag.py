@@ -107,6 +107,23 @@ def test_answers_of_other_settings_are_not_gone_on_with(model, index, tmp_path):
     assert "is no result of this prompt" in ran.stderr
 
 
+@pytest.mark.parametrize("change", [("--metric", "l2"), ("--template", "{text}")])
+def test_answers_of_another_index_of_the_same_texts_are_not_gone_on_with(model, tmp_path, change):
+    rows = [{"id": f"p{number}", "text": text} for number, text in enumerate(TEXTS)]
+    titled = [{**row, "title": "wind"} for row in rows] if change[0] == "--template" else rows
+    for name, lines, flags in (("one", rows, ()), ("other", titled, change)):
+        corpus = write(tmp_path / f"{name}.jsonl", *lines)
+        assert build(corpus, "-o", tmp_path / name, *flags).exit_code == 0
+    questions, out = write(tmp_path / "in.jsonl", {"prompt": QUESTION}), tmp_path / "out.jsonl"
+    flags = ("--input", questions, "-o", out, *SHORT)
+    run("generate", model, "--index", tmp_path / "one", *flags)
+
+    ran = run("generate", model, "--index", tmp_path / "other", *flags)
+
+    assert ran.exit_code == 2
+    assert "is no result of this prompt" in ran.stderr
+
+
 def test_a_conversation_is_no_question(model, index, tmp_path):
     turns = [{"role": "user", "content": "a"}]
     questions = write(tmp_path / "in.jsonl", {"messages": turns}, {"prompt": QUESTION})

@@ -137,6 +137,14 @@ def test_what_was_given_as_an_argument_is_written_down(tmp_path):
         )
 
 
+def test_no_prefix_is_guessed_from_the_name_of_a_saved_folder(tmp_path):
+    source = write_tiny_encoder(tmp_path / "source")
+
+    save_encoder(load_query_tower(str(source)), tmp_path / "my-e5-tuned")
+
+    np.testing.assert_array_equal(encode(tmp_path / "my-e5-tuned"), encode(source))
+
+
 def test_equal_towers_are_saved_as_equal_bytes(tmp_path):
     source = write_tiny_encoder(tmp_path / "source")
 

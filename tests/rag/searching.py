@@ -32,7 +32,7 @@ class FixedSearcher:
         return [[] if "nothing" in query else self._found[:k] for query in queries]
 
     def info(self):
-        return SimpleNamespace(metric=self._metric)
+        return SimpleNamespace(metric=self._metric, model={})
 
 
 WING = Found("a#0", "the wing of the wind", 0.71, title="Wings")

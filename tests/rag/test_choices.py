@@ -7,8 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragkit.errors import ConfigError
+from ragkit.decoding.mixture import mixture_request
+from ragkit.decoding.shared_prefix import SplitPrompt
+from ragkit.errors import CheckpointError, ConfigError
 from ragkit.rag.modes import MODES
+from ragkit.rag.target_scores import _mix
 from tests.rag.searching import FOUND, HEAT, MODEL, TOKENIZER, WING, pipeline
 
 QUESTION = "what is hot?"
@@ -89,3 +92,28 @@ def test_a_choice_is_json():
 def test_one_option_is_no_choice(options):
     with pytest.raises(ConfigError, match="two or more options that are not empty"):
         pipeline().choose(QUESTION, options)
+
+
+def test_long_options_of_another_question_take_no_room_from_this_one():
+    short = pipeline(max_length=75)
+    other = ["the heat of the shock and the wing " * 2, "a wind"]
+
+    together = short.choose_batch([QUESTION, QUESTION], [OPTIONS, other])
+
+    assert together[0].log_probs == pytest.approx(short.choose(QUESTION, OPTIONS).log_probs)
+
+
+def test_each_question_needs_its_options():
+    with pytest.raises(ConfigError, match="got 1 for 2 questions"):
+        pipeline().choose_batch([QUESTION, QUESTION], [OPTIONS])
+
+
+def test_a_prompt_without_numbers_does_not_count():
+    request = mixture_request([SplitPrompt((), (5, 7)), SplitPrompt((), (9,))], [-0.2, -1.7])
+
+    one = _mix([[-3.0, math.nan], [-4.0, -2.0]], request)
+
+    assert one == pytest.approx([-3.0, -4.0])
+    with pytest.raises(CheckpointError, match="not numbers"):
+        _mix([[math.nan, math.nan]], request)
+    assert _mix([[-math.inf, -math.inf]], request) == [-math.inf]

@@ -203,12 +203,36 @@ def test_a_model_may_be_named(tmp_path):
     [
         ({"k": 0}, "use mode 'closed-book' for no passages"),
         ({"mode": "sum"}, "mode must be one of seq, seq-rescore, token"),
-        ({"retriever_temperature": 0.0}, "temperature must be above 0"),
+        ({"retriever_temperature": 0.0}, "retriever_temperature must be above 0"),
+        ({"retriever_temperature": float("nan")}, "retriever_temperature must be above 0"),
+        ({"min_score": float("nan")}, "min_score must be a number"),
+        ({"max_length": 0}, "max_length and max_chunk_tokens must be 1 or more"),
+        ({"max_chunk_tokens": 0, "mode": "concat"}, "max_chunk_tokens must be 1 or more"),
     ],
 )
-def test_settings_without_sense_are_refused(settings, hint):
+def test_settings_without_sense_are_refused_at_once(settings, hint):
     with pytest.raises(ConfigError, match=hint):
-        pipeline(**settings).answer(QUESTION)
+        pipeline(**settings)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_model_without_embeddings_for_the_tokens_is_refused(mode):
+    small = pipeline(model=tiny_llama(vocab_size=20), mode=mode)
+
+    with pytest.raises(ConfigError, match="a token must be from 0 to 19"):
+        small.answer(QUESTION)
+    with pytest.raises(ConfigError, match="a token must be from 0 to 19"):
+        small.choose(QUESTION, ["a wind", "a shock"])
+
+
+@pytest.mark.parametrize("max_chunk_tokens", [1, 3, 4, 6, 9])
+def test_one_passage_that_is_cut_is_the_same_in_every_mode(max_chunk_tokens):
+    settings = {"found": [WING], "max_chunk_tokens": max_chunk_tokens}
+
+    answers = [pipeline(**settings, mode=mode).answer(QUESTION) for mode in ("token", "concat")]
+
+    assert answers[0].num_prompt_tokens == answers[1].num_prompt_tokens
+    assert answers[0].text == answers[1].text
 
 
 def test_only_a_closed_book_goes_without_a_retriever():

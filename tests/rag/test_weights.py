@@ -40,7 +40,23 @@ def test_a_lower_temperature_prefers_the_best_passage():
     flat, sharp = (passage_log_weights(scores, temperature=t)[0, 0] for t in (1.0, 0.05))
 
     assert sharp > flat
-    assert default_temperature("cosine") < default_temperature("ip")
+
+
+@pytest.mark.parametrize("metric", ["ip", "l2", "cosine"])
+def test_vectors_of_length_one_get_the_weights_of_their_cosines(metric):
+    cosines = np.array([[0.71, 0.66, 0.52]])
+    scores = 2 * cosines - 2 if metric == "l2" else cosines
+
+    temperature = default_temperature(metric, normalized=True)
+
+    weights = passage_log_weights(scores, temperature=temperature)
+    expected = passage_log_weights(cosines, temperature=0.05)
+    np.testing.assert_allclose(weights, expected, rtol=1e-12)
+
+
+def test_other_inner_products_are_taken_as_they_are():
+    assert default_temperature("ip", normalized=False) == 1.0
+    assert default_temperature("cosine", normalized=False) == 0.05
 
 
 @pytest.mark.parametrize("temperature", [0, -1, np.inf, np.nan])

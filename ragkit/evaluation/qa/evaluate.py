@@ -59,11 +59,12 @@ def compare_reports(report: QaReport, base: QaReport, *, seed: int = 0) -> dict[
     """What `report` gains over `base` by metric that both have, question by question.
 
     Raises:
-        DataError: They are not of the same questions, or share no metric.
+        DataError: They are not of the same questions and rules, or share no metric.
     """
     ours, theirs = (scores_by_metric(each.predictions) for each in (report, base))
     shared = [name for name in ours if name in theirs]
-    if not shared or {p.id for p in report.predictions} != {p.id for p in base.predictions}:
+    alike = report.rules == base.rules and shared
+    if not alike or {p.id for p in report.predictions} != {p.id for p in base.predictions}:
         raise DataError(
             f"expected two reports of the same questions and rules, found {report.rules} of "
             f"{len(report.predictions)} and {base.rules} of {len(base.predictions)}: answer the "

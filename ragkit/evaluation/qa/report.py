@@ -1,7 +1,7 @@
 """What an evaluation of answers found, as JSON, as a table and as files."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,10 +81,13 @@ def make_report(
     """The report of predictions that are scored.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or an id comes twice.
     """
     if not predictions:
         raise DataError("no answer to evaluate: expected at least one question with its answer")
+    [(name, times)] = Counter(each.id for each in predictions).most_common(1)
+    if times > 1:
+        raise DataError(f"the id {name!r} comes {times} times: keep one question of each id")
     counts = {"questions": len(predictions), **counts}
     return QaReport(rules, _estimate(predictions, seed=seed), predictions, counts, seed, facts)
 

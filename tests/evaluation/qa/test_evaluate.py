@@ -158,3 +158,15 @@ def test_scoring_loads_no_model_library():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert (ran.returncode, ran.stdout) == (0, "set()\n")
+
+
+def test_reports_of_other_rules_are_not_compared():
+    ours = evaluate_answers(QUESTIONS, ANSWERS)
+
+    with pytest.raises(DataError, match="same questions and rules"):
+        compare_reports(ours, evaluate_answers(QUESTIONS, ANSWERS, rules=find_rules("regex")))
+
+
+def test_an_id_that_comes_twice_is_refused():
+    with pytest.raises(DataError, match="keep one question of each id"):
+        evaluate_answers([*QUESTIONS, QUESTIONS[0]], [*ANSWERS, ANSWERS[0]])
