@@ -134,8 +134,8 @@ class RaditRecipe:
     max_length: int = 1024
     """Most tokens of a prompt with its answer."""
     retriever_temperature: float | None = None
-    """What the retriever's scores are divided by, in training and in answering; 1 for inner
-    products and 0.05 for cosines if not set."""
+    """What the retriever's scores are divided by, in training and in answering; if not set, 0.05
+    for vectors of length 1 (0.1 where they are compared by l2), else 1."""
     num_held_out: int = 100
     """Examples of each task set that are not trained on, but measured."""
     rounds: int = 1

@@ -40,8 +40,8 @@ class RetrieverTuningOptions:
     direction: Direction = "reverse"
     """`reverse` is KL(retriever || target), as the paper writes; `forward` is the other way."""
     retriever_temperature: float | None = None
-    """Scores of the retriever are divided by it; 1 for inner products and 0.05 for cosines if not
-    set. The weights of passages in an answer are to be made with the same."""
+    """Scores of the retriever are divided by it; `default_temperature` if not set. The weights of
+    passages in an answer are to be made with the same."""
     training: TrainingOptions
 
 
