@@ -1,5 +1,6 @@
 """What each step brings: closed book, retrieval without tuning, either step alone, and both."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from rich.table import Table
 from rich.text import Text
 
@@ -101,7 +103,7 @@ class _Bench:
         """Answer what is left to answer; the report of all."""
         with self._folder.locked():
             decided = {"run": resolved(self._recipe), **self._test_options()}
-            asked = {"questions": [question.id for question in questions]}
+            asked = {"questions": {question.id: _hash(question) for question in questions}}
             self._folder.claim(decided, asked, overwrite=overwrite)
             file = self._folder.evaluations
             # Whole batches: in another batch the last bits of an answer's scores are others.
@@ -166,6 +168,10 @@ class _Bench:
             ),
             seed=self._recipe.seed,
         )
+
+
+def _hash(question: Question) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(asdict(question)).encode())
 
 
 def _questions(recipe: RaditRecipe, test: TestOptions) -> list[Question]:

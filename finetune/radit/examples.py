@@ -1,7 +1,7 @@
 """The examples of a run: which are learnt from, and which are kept back to measure by."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ def read_examples(recipe: RaditRecipe) -> Examples:
             fields=options.fields,
             passages=data / options.passages if options.passages else None,
         )
+        # Sets may have ids, and even files, in common.
+        records = [replace(record, id=f"{options.name}:{record.id}") for record in records]
         kept, report = drop_leaks(records, asked)
         leaks[options.name] = asdict(report)
         sets.append(_split(options, kept, num_held_out=recipe.num_held_out, seed=recipe.seed))

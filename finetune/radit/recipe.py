@@ -1,5 +1,6 @@
 """What a run of RA-DIT is made of, as a recipe."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -73,8 +74,12 @@ class RetrieverStage:
 
     def __post_init__(self) -> None:
         _require_least(self, {"num_passages": 2, "num_examples": 1, "num_corpus_examples": 0})
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature must be above 0, got {self.temperature}")
+        _require_positive("temperature", self.temperature)
+        if self.training.num_tokens is not None:
+            raise ConfigError(
+                "training.num_tokens counts rows of equal length, which queries are not: give "
+                "max_steps or num_train_epochs"
+            )
         if self.task_share is not None and not 0 < self.task_share < 1:
             raise ConfigError(f"task_share must lie between 0 and 1, got {self.task_share}")
 
@@ -148,10 +153,10 @@ class RaditRecipe:
 
     def __post_init__(self) -> None:
         _require_least(self, {"rounds": 1, "num_held_out": 1, "max_length": 1})
-        if self.retriever_temperature is not None and self.retriever_temperature <= 0:
-            raise ConfigError(
-                f"retriever_temperature must be above 0, got {self.retriever_temperature}"
-            )
+        if len({one.name for one in self.tasks}) < len(self.tasks):
+            raise ConfigError(f"two tasks have one name: {[one.name for one in self.tasks]}")
+        if self.retriever_temperature is not None:
+            _require_positive("retriever_temperature", self.retriever_temperature)
         if self.lm is None and self.retriever is None:
             raise ConfigError("lm and retriever are both null: give at least one of them to tune")
         if self.lm is not None and self.lm.tuning.context_length < self.max_length:
@@ -167,3 +172,8 @@ def _require_least(options: object, least: Mapping[str, int]) -> None:
         value = getattr(options, name)
         if value is not None and value < smallest:
             raise ConfigError(f"{name} must be {smallest} or more, got {value}")
+
+
+def _require_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{name} must be above 0 and finite, got {value}")

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def train(  # noqa: PLR0913 - half of them have defaults
     with _claimed(folder, arguments, recipe=decided, facts=known, overwrite=overwrite):
         if folder.report.is_file():
             logger.info("%s is finished already: nothing is done", out)
-            return read_report(folder.report)
+            # The folder may have been moved since.
+            return replace(read_report(folder.report), out=str(folder.path))
         spec = RunSpec(
             rows=dataset,
             row_tokens=row_tokens,

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -147,3 +148,38 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
 
     with pytest.raises(ConfigError, match="start without accelerate launch"):
         run_rounds(load_config(RaditRecipe, write_run(tmp_path)))
+
+
+def test_sets_may_have_ids_in_common(tmp_path):
+    tasks = [
+        {"name": "asked", "file": "train.jsonl"},
+        {"name": "read", "file": "train.jsonl", "task": "reading_comprehension"},
+    ]
+    tasks[1] |= {"passages": "passages.jsonl", "for_retriever": False}
+    recipe = load_config(RaditRecipe, write_run(tmp_path, tasks=tasks))
+
+    [facts] = run_rounds(recipe)["rounds"]
+
+    num_learnt = NUM_TRAIN - 3  # three of each set are held out
+    assert facts["lm"]["examples"] == 2 * num_learnt
+    assert facts["lm"]["instances"] == 3 * num_learnt  # two passages, or its own
+    assert facts["lm"]["candidates"]["num_examples"] == NUM_TRAIN
+    assert facts["retriever"]["rows"] == num_learnt
+
+
+def test_a_finished_run_may_be_moved(finished, tmp_path):
+    path, _, summary = finished
+    moved = tmp_path / "moved"
+    shutil.copytree(path.parent / "run", moved)
+
+    assert run_rounds(load_config(RaditRecipe, path, [f"out={moved}"])) == summary
+
+
+def test_a_changed_question_is_not_answered_by_an_old_answer(tmp_path):
+    recipe = load_config(RaditRecipe, write_run(tmp_path, retriever=None))
+    run_ablation(recipe)
+    questions = tmp_path / "data/test.jsonl"
+    questions.write_text(questions.read_text().replace("which number", "what number"))
+
+    with pytest.raises(ConfigError, match="overwrite this run"):
+        run_ablation(recipe)
